@@ -1,0 +1,56 @@
+"""What a backend is: one flat table of kernels (docs/ARCHITECTURE.md lists every signature)."""
+
+import importlib
+from dataclasses import dataclass
+
+from pagnp.errors import BackendError
+
+KERNELS = (
+    *("pack_conv2d", "conv2d", "conv_transpose2d"),
+    *("max_pool2d", "avg_pool2d"),
+    *("bilinear", "nearest"),
+    *("add", "sub", "mul", "div", "relu", "sigmoid", "exp", "exp10", "log", "norm", "compare"),
+    *("global_mean", "softmax", "argmax", "l2_normalize"),
+    *("concat", "pad", "slice_channels"),
+    *("gate", "select", "blend", "masked", "mask_to_sites", "grow_mask", "gather", "scatter"),
+    *("gumbel_noise", "philox4x32"),
+)
+
+MODULES = {"numpy": "pagnp.backends.numpy_ref", "numba": "pagnp.backends.numba_cpu"}
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A name and a complete table op -> kernel. `threads` is the number of worker threads kernels use."""
+
+    name: str
+    kernels: dict
+    threads: int = 1
+
+    def __post_init__(self):
+        missing = [name for name in KERNELS if name not in self.kernels]
+        if missing:
+            raise BackendError(f"backend '{self.name}': no kernel for {', '.join(missing)}")
+
+    def __getattr__(self, name):
+        try:
+            return self.kernels[name]
+        except KeyError:
+            raise AttributeError(f"backend '{self.name}' has no kernel '{name}'") from None
+
+
+def get_backend(name, threads=None):
+    """Return the Backend called `name` ("numpy" or "numba"), loading it on first use.
+
+    threads  number of worker threads, None = all cores this process may use
+    Raises:  BackendError if the name is unknown or its packages are missing.
+    """
+    if name not in MODULES:
+        raise BackendError(f"backend '{name}' is unknown; choose one of {', '.join(MODULES)}")
+    try:
+        module = importlib.import_module(MODULES[name])
+    except ImportError as error:
+        raise BackendError(
+            f"backend '{name}': cannot import {error.name}; pip install it, or use --backend numpy"
+        ) from error
+    return module.make(threads)

@@ -1,0 +1,27 @@
+"""Multiply-adds (MACs) of a layer for one image; biases and pointwise ops are free."""
+
+
+def conv2d(h_out, w_out, weight_shape):
+    """MACs of a conv at h_out * w_out pixels; weight_shape is (c_out, c_in/groups, k_h, k_w)."""
+    c_out, c_group, k_h, k_w = weight_shape
+    return h_out * w_out * c_out * c_group * k_h * k_w
+
+
+def conv_transpose2d(h_in, w_in, weight_shape):
+    """MACs of a transposed conv; weight_shape is (c_in, c_out/groups, k_h, k_w)."""
+    c_in, c_group, k_h, k_w = weight_shape
+    return h_in * w_in * c_in * c_group * k_h * k_w
+
+
+def layer(graph, layer, values):
+    """MACs of a fused layer when computed at every pixel of one image."""
+    source = values[layer.inputs[0]]
+    if layer.op == "conv2d":
+        out = values[layer.name]
+        return conv2d(out.h, out.w, graph.weight_shape(layer.node)("weight"))
+    if layer.op == "conv_transpose2d":
+        return conv_transpose2d(source.h, source.w, graph.weight_shape(layer.node)("weight"))
+    if layer.op == "bilinear_deconv":
+        taps = 2 * layer.node.attrs["factor"]
+        return conv_transpose2d(source.h, source.w, (source.c, 1, taps, taps))
+    return 0

@@ -1,0 +1,274 @@
+"""The graph: plain nodes with a dense meaning, checked on construction of a model, and its canonical form."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from pagnp import opset
+from pagnp.errors import GraphError
+
+INPUT = "input"
+
+
+@dataclass(frozen=True)
+class Node:
+    """One op. `inputs` are node names; `weights` maps a role to a key of `Graph.weights`."""
+
+    name: str
+    op: str
+    inputs: tuple
+    attrs: dict = field(default_factory=dict)
+    weights: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a node produces: kind ("tensor", "mask", "index"), h, w (None before an image is known), c."""
+
+    kind: str
+    h: int
+    w: int
+    c: int
+
+    @property
+    def shape(self):
+        """(h, w, c) of a tensor, (h, w) of a mask or index."""
+        return (self.h, self.w, self.c) if self.kind == "tensor" else (self.h, self.w)
+
+
+@dataclass
+class Graph:
+    """A network as plain data.
+
+    channels    of the input tensor, which is named "input"
+    nodes       name -> Node, in an order in which inputs come first
+    outputs     output name -> node name (the heads' logits, or a plain network's results)
+    weights     key -> float32 array in PyTorch's layout (conv OIHW, transposed conv IOHW)
+    preprocess  how pixels become the input tensor (docs/MODEL_FORMAT.md), or None
+    heads       how outputs are upsampled and decoded (docs/MODEL_FORMAT.md)
+    """
+
+    channels: int = 3
+    nodes: dict = field(default_factory=dict)
+    outputs: dict = field(default_factory=dict)
+    weights: dict = field(default_factory=dict)
+    preprocess: dict = None
+    heads: list = field(default_factory=list)
+    producer: str = "pagnp"
+
+    def add(self, op, inputs, name, weights=None, **attrs):
+        """Append a node and return its name. Raises GraphError on an unknown op, input or attribute."""
+        if isinstance(inputs, str):
+            inputs = (inputs,)
+        attrs = {key: list(value) if isinstance(value, tuple) else value for key, value in attrs.items()}
+        node = Node(name, op, tuple(inputs), attrs, dict(weights or {}))
+        self._check_node(node)
+        self.nodes[name] = node
+        return name
+
+    def _check_node(self, node):
+        if node.op not in opset.OPS:
+            raise GraphError(f"node '{node.name}': unknown op '{node.op}'")
+        if not node.name or node.name == INPUT or node.name in self.nodes:
+            raise GraphError(f"node '{node.name}': the name is empty, reserved or used twice")
+        for source in node.inputs:
+            if source != INPUT and source not in self.nodes:
+                raise GraphError(f"node '{node.name}': input '{source}' is not a node before it")
+        opset.check_attrs(node)
+
+    def readers(self):
+        """Return name -> list of the names of nodes that read it (once per node)."""
+        found = {name: [] for name in (INPUT, *self.nodes)}
+        for node in self.nodes.values():
+            for source in dict.fromkeys(node.inputs):
+                found[source].append(node.name)
+        return found
+
+    def weight_shape(self, node):
+        """Return a function role -> shape of that weight of `node`."""
+
+        def shape(role):
+            return self.weights[node.weights[role]].shape
+
+        return shape
+
+    def infer(self, h=None, w=None):
+        """Return name -> Value for an input of h x w; without a size only kinds and channels are checked.
+
+        Raises: GraphError or ShapeError with the node's name.
+        """
+        values = {INPUT: Value("tensor", h, w, self.channels)}
+        for node in self.nodes.values():
+            ins = [values[name] for name in node.inputs]
+            opset.check_kinds(node, [v.kind for v in ins])
+            spec, shape = opset.OPS[node.op], self.weight_shape(node)
+            c = spec.channels(node, [v.c for v in ins], shape)
+            size = (None, None) if h is None else spec.size(node, [(v.h, v.w) for v in ins], shape)
+            values[node.name] = Value(spec.kind(node), *size, c)
+        return values
+
+    def validate(self):
+        """Check nodes, weights, channels, outputs and heads; return self. Raises GraphError."""
+        if not 1 <= self.channels <= opset.LIMIT:
+            raise GraphError(f"the input has {self.channels} channels")
+        checked = Graph(self.channels)
+        for name, node in self.nodes.items():
+            if name != node.name:
+                raise GraphError(f"node '{node.name}' is listed as '{name}'")
+            checked._check_node(node)
+            checked.nodes[name] = node
+            for role, key in node.weights.items():
+                self._check_weight(node, role, key)
+        values = self.infer()
+        _check_outputs(self, values)
+        _check_gates(self)
+        return self
+
+    def _check_weight(self, node, role, key):
+        if key not in self.weights:
+            raise GraphError(f"node '{node.name}': weight '{key}' is not in the file")
+        weight = self.weights[key]
+        if weight.dtype != np.float32:
+            raise GraphError(f"node '{node.name}': weight '{key}' is {weight.dtype}, need float32")
+        if weight.ndim != (4 if role == "weight" else 1) or 0 in weight.shape:
+            raise GraphError(f"node '{node.name}': weight '{key}' ({role}) has shape {weight.shape}")
+
+    def to_json(self):
+        """Return the graph without its weights as a JSON-able dict."""
+        return {
+            "channels": self.channels,
+            "nodes": [
+                {
+                    "name": node.name,
+                    "op": node.op,
+                    "inputs": list(node.inputs),
+                    "attrs": dict(node.attrs),
+                    "weights": dict(node.weights),
+                }
+                for node in self.nodes.values()
+            ],
+            "outputs": dict(self.outputs),
+            "preprocess": self.preprocess,
+            "heads": list(self.heads),
+        }
+
+    @classmethod
+    def from_json(cls, document, weights, producer="pagnp"):
+        """Build a Graph from `to_json`'s dict and its weights; raises GraphError. Call `validate` next."""
+        graph = cls(
+            document["channels"],
+            outputs=dict(document["outputs"]),
+            weights=weights,
+            preprocess=document.get("preprocess"),
+            heads=list(document.get("heads", ())),
+            producer=producer,
+        )
+        for entry in document["nodes"]:
+            graph.add(entry["op"], entry["inputs"], entry["name"], entry.get("weights"), **entry.get("attrs", {}))
+        return graph
+
+    def gates(self):
+        """Return the two-way gate nodes, and every other node whose mask steers a select or a masked."""
+        found = []
+        for node in self.nodes.values():
+            if node.op == "gate" and not node.attrs.get("rates"):
+                found.append(node.name)
+        for node in self.nodes.values():
+            control = {"select": 0, "masked": 1}.get(node.op)
+            if control is not None and node.inputs[control] not in found:
+                source = self.nodes.get(node.inputs[control])
+                if source is not None and opset.OPS[source.op].kind(source) == "mask":
+                    found.append(source.name)
+        return [name for name in self.nodes if name in found]
+
+    def multipools(self):
+        """Return the gate nodes that choose among rates."""
+        return [node.name for node in self.nodes.values() if node.op == "gate" and node.attrs.get("rates")]
+
+
+def _check_outputs(graph, values):
+    if not graph.outputs:
+        raise GraphError("the graph has no outputs")
+    for output, name in graph.outputs.items():
+        if name not in graph.nodes:
+            raise GraphError(f"output '{output}': there is no node '{name}'")
+        if values[name].kind != "tensor":
+            raise GraphError(f"output '{output}': node '{name}' is a {values[name].kind}, need a tensor")
+    names = [head["name"] for head in graph.heads]
+    if len(set(names)) != len(names):
+        raise GraphError(f"two heads have one name: {', '.join(names)}")
+    for head in graph.heads:
+        if head["output"] not in graph.outputs:
+            raise GraphError(f"head '{head['name']}': there is no output '{head['output']}'")
+        _check_head(head, values[graph.outputs[head["output"]]].c)
+
+
+def _check_head(head, channels):
+    need = {"identity": None, "argmax": None, "l2_normalize": 3}.get(head["decode"], 1)
+    if need and channels != need:
+        raise GraphError(f"head '{head['name']}': decode '{head['decode']}' needs {need} channels, has {channels}")
+    for key in ("classes", "palette"):
+        if head.get(key) is not None and head["decode"] == "argmax" and len(head[key]) != channels:
+            raise GraphError(f"head '{head['name']}': {len(head[key])} {key} for {channels} channels")
+
+
+def _check_gates(graph):
+    indices = [node.attrs["gate_index"] for node in graph.nodes.values() if node.op == "gate"]
+    if len(set(indices)) != len(indices):
+        raise GraphError("two gates have one gate_index; each needs its own noise stream")
+
+
+def canonical(graph):
+    """Return `graph` with every norm joined to the conv that only it reads. This is the graph's meaning.
+
+    scale = gamma / sqrt(var + eps), shift = beta + (bias - mean) * scale in float64, each rounded once.
+    The joined node keeps the norm's name; its new weights are called `<norm>/scale` and `<norm>/shift`.
+    Nodes nobody reads, directly or through others, are dropped.
+    """
+    readers = graph.readers()
+    kept = _reachable(graph)
+    outputs = set(graph.outputs.values())
+    result = replace(graph, nodes={}, weights=dict(graph.weights), outputs=dict(graph.outputs))
+    joined = {}
+    for node in graph.nodes.values():
+        if node.name not in kept:
+            continue
+        live_readers = [name for name in readers[node.name] if name in kept]
+        if node.op in ("conv2d", "conv_transpose2d") and len(live_readers) == 1 and node.name not in outputs:
+            reader = graph.nodes[live_readers[0]]
+            if reader.op == "norm" and "scale" not in node.weights:
+                joined[reader.name] = node
+                continue
+        result.nodes[node.name] = _join(result, joined[node.name], node) if node.name in joined else node
+    used = {key for node in result.nodes.values() for key in node.weights.values()}
+    result.weights = {key: array for key, array in result.weights.items() if key in used}
+    return result
+
+
+def _reachable(graph):
+    kept, todo = set(), list(graph.outputs.values())
+    while todo:
+        name = todo.pop()
+        if name not in kept:
+            kept.add(name)
+            todo.extend(source for source in graph.nodes[name].inputs if source != INPUT)
+    return kept
+
+
+def norm_scale_shift(weights, node, bias=None):
+    """Return the float32 scale and shift of a norm node (`weights` are the graph's)."""
+    part = {role: weights[key].astype(np.float64) for role, key in node.weights.items()}
+    count = part["var"].shape
+    scale = part.get("gamma", np.ones(count)) / np.sqrt(part["var"] + np.float64(node.attrs["eps"]))
+    offset = (np.zeros(count) if bias is None else bias.astype(np.float64)) - part["mean"]
+    product = offset * scale
+    shift = part.get("beta", np.zeros(count)) + product
+    return scale.astype(np.float32), shift.astype(np.float32)
+
+
+def _join(graph, conv, norm):
+    bias = graph.weights[conv.weights["bias"]] if "bias" in conv.weights else None
+    scale, shift = norm_scale_shift(graph.weights, norm, bias)
+    roles = {"weight": conv.weights["weight"], "scale": f"{norm.name}/scale", "shift": f"{norm.name}/shift"}
+    graph.weights[roles["scale"]], graph.weights[roles["shift"]] = scale, shift
+    return Node(norm.name, conv.op, conv.inputs, conv.attrs, roles)

@@ -1,0 +1,279 @@
+"""Model: a graph bound to a backend; images in, Results out."""
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from threading import Lock
+
+import numpy as np
+
+from pagnp import budget as budgets
+from pagnp import heads, opset
+from pagnp.backends.base import get_backend
+from pagnp.errors import DtypeError, GraphError, ShapeError, UsageError
+from pagnp.graph import Node, canonical
+from pagnp.lower import lower
+from pagnp.result import Result, ponder_map
+from pagnp.runner import Options, execute, prepare
+
+PLANS_KEPT = 8
+
+
+def load(path, backend="auto", threads=None, allow_nonfinite=False):
+    """Load a model file and return a Model.
+
+    path      a file written by pagnp.torch.export, pagnp.modelfile.write or `pagnp convert`
+    backend   "auto" (numba), "numba" or "numpy"
+    threads   worker threads, None = all cores this process may use
+    Raises:   ModelFileError, GraphError, BackendError.
+    """
+    from pagnp import modelfile
+
+    return Model(modelfile.read(path, allow_nonfinite=allow_nonfinite), backend=backend, threads=threads)
+
+
+@dataclass(frozen=True)
+class PlanSummary:
+    """What a run will take: peak `bytes`, `macs` with all gates on, `layers` [{name, op, shape, macs}]."""
+
+    bytes: int
+    macs: int
+    layers: list
+
+
+class Model:
+    """A network ready to run. Safe to call from several threads; it holds no state between calls but plans."""
+
+    def __init__(self, graph, backend="auto", threads=None):
+        self.graph = graph.validate()
+        self.backend = get_backend("numba" if backend == "auto" else backend, threads)
+        self._canonical = canonical(graph)
+        self._parameters = prepare(self._canonical, self.backend)
+        self._plans, self._lock = OrderedDict(), Lock()
+
+    def __call__(
+        self,
+        image,
+        *,
+        budget=None,
+        threshold=None,
+        seed=0,
+        noise=None,
+        gate_mode=None,
+        dense=False,
+        trace=False,
+        flip=False,
+    ):
+        """Run the network on an image and return a Result; on a batch or list, a list of Results.
+
+        image      (h, w, 3) uint8 array, path or PIL image; (n, h, w, 3) array or a list for several
+        budget     0..1, share of the gated convs' dense MACs to spend; threshold: a pixel computes iff z1 - z0 > t
+        seed       of the Gumbel noise (gumbel gates only); noise: gate -> float32 (h', w', K) instead of it
+        gate_mode  "hard", "soft", "gumbel_hard" or "gumbel_soft" for all gates, in place of the file's modes
+        dense      compute every branch everywhere: same bits, more MACs
+        trace      keep every layer in Result.layers
+        flip       average with the mirror image's prediction
+        Raises:    ImageError, UsageError, ShapeError, MemoryLimitError.
+        """
+        options = {"budget": budget, "threshold": threshold, "seed": seed, "noise": noise, "gate_mode": gate_mode}
+        options |= {"dense": dense, "trace": trace, "flip": flip}
+        from pagnp.image import from_array, load_image
+
+        if isinstance(image, (list, tuple)) or (isinstance(image, np.ndarray) and image.ndim == 4):
+            return [self(one, **options) for one in image]
+        loaded = load_image(image) if isinstance(image, str) or hasattr(image, "__fspath__") else from_array(image)
+        return self._run_image(loaded, **options)
+
+    def forward(self, x, *, gate_mode=None, threshold=None, seed=0, noise=None, dense=False):
+        """Run on a raw tensor: float32 (n, h, w, c) in, dict output -> float32 (n, h', w', c') out."""
+        if not isinstance(x, np.ndarray) or x.dtype != np.float32:
+            raise DtypeError(f"forward: x is {getattr(x, 'dtype', type(x).__name__)}, need a float32 array")
+        if x.ndim != 4 or x.shape[3] != self.graph.channels or 0 in x.shape:
+            raise ShapeError(f"forward: x is {x.shape}, need (n, h, w, {self.graph.channels})")
+        graph = self._graph(gate_mode)
+        budgets.check(None, threshold, graph)
+        options = self._options(graph, threshold, seed, noise)
+        plan = self._plan(graph, gate_mode, x.shape, dense)
+        run = execute(plan, self.backend, self._parameters, np.ascontiguousarray(x), options)
+        return {output: run.value(name).copy() for output, name in graph.outputs.items()}
+
+    def plan(self, size, *, dense=False):
+        """Return the PlanSummary for an image of `size` (h, w): bytes at the peak, MACs, layers."""
+        h, w = size
+        padded = self._padded(h, w)
+        plan = self._plan(self._canonical, None, (1, *padded), dense)
+        layers = [
+            {"name": layer.name, "op": layer.op, "shape": plan.values[layer.name].shape, "macs": plan.macs[layer.name]}
+            for layer in plan.layers.values()
+        ]
+        extra = 4 * padded[0] * padded[1] * self.graph.channels + 3 * h * w + 4 * h * w
+        for head in self.graph.heads:
+            value = plan.values[self._canonical.outputs[head["output"]]]
+            up = heads.upsampled_size(head, (value.h, value.w), padded)
+            extra += 4 * value.c * (value.h * value.w + up[0] * up[1] + 2 * h * w)
+        return PlanSummary(plan.bytes + extra, sum(plan.macs.values()), layers)
+
+    def _padded(self, h, w):
+        multiple = (self.graph.preprocess or {}).get("pad_multiple", 1)
+        return h + -h % multiple, w + -w % multiple
+
+    def _graph(self, gate_mode):
+        return self._canonical if gate_mode is None else with_gate_mode(self._canonical, gate_mode)
+
+    def _options(self, graph, threshold, seed, noise):
+        noise = dict(noise or {})
+        for name, array in noise.items():
+            if name not in graph.nodes or graph.nodes[name].op != "gate":
+                raise UsageError(f"noise: there is no gate '{name}'")
+            if getattr(array, "dtype", None) != np.float32:
+                raise DtypeError(f"noise: the array of gate '{name}' must be float32")
+        if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 64:
+            raise UsageError(f"seed is an integer from 0 to 2**64 - 1, got {seed!r}")
+        return Options(None if threshold is None else np.float32(threshold), int(seed), noise)
+
+    def _plan(self, graph, gate_mode, shape, dense):
+        n, h, w = shape[:3]
+        key = (n, h, w, dense, gate_mode)
+        with self._lock:
+            plan = self._plans.get(key)
+            if plan is None:
+                plan = self._plans[key] = lower(graph, h, w, n, dense)
+                while len(self._plans) > PLANS_KEPT:
+                    self._plans.popitem(last=False)
+            return plan
+
+    def _input(self, pixels):
+        """Normalise uint8 pixels (h, w, 3) and pad them to the model's multiple: float32 (1, h', w', 3)."""
+        from pagnp.ops.pointwise import normalize_image
+
+        h, w = pixels.shape[:2]
+        x = normalize_image(pixels, *input_scale_shift(self.graph.preprocess))
+        padded = self._padded(h, w)
+        out = np.zeros((1, *padded, 3), np.float32)
+        out[0, :h, :w] = x
+        return out
+
+    def _run_image(self, image, budget, threshold, seed, noise, gate_mode, dense, trace, flip):
+        if self.graph.preprocess is None or self.graph.channels != 3:
+            raise UsageError("the model says nothing about pixels (no preprocess entry for RGB); use Model.forward")
+        graph = self._graph(gate_mode)
+        budgets.check(budget, threshold, graph)
+        x = self._input(image.pixels)
+        options = self._options(graph, threshold, seed, noise)
+        if budget is not None:
+            options = replace(options, threshold=self._find_threshold(graph, gate_mode, x, options, budget))
+        layers = {}
+        watch = (lambda name, array: layers.__setitem__(name, array[0].copy())) if trace else None
+        plan = self._plan(graph, gate_mode, x.shape, dense)
+        run = execute(plan, self.backend, self._parameters, x, options, watch)
+        mirrored = None
+        if flip:
+            x = self._input(np.ascontiguousarray(image.pixels[:, ::-1]))
+            mirrored = execute(plan, self.backend, self._parameters, x, options)
+        return self._result(graph, image, plan, run, mirrored, options, layers)
+
+    def _find_threshold(self, graph, gate_mode, x, options, budget):
+        plan = self._plan(graph, gate_mode, x.shape, False)
+
+        def share_at(threshold):
+            run = execute(plan, self.backend, self._parameters, x, replace(options, threshold=threshold))
+            macs = count_macs(plan, run)
+            return macs["gated_executed"] / macs["gated_dense"] if macs["gated_dense"] else 0.0
+
+        return budgets.search(budget, share_at)
+
+    def _result(self, graph, image, plan, run, mirrored, options, layers):
+        h, w = image.pixels.shape[:2]
+        masks = {name: run.value(name)[0].copy() for name in graph.gates() if plan.values[name].kind == "mask"}
+        rates = {}
+        for name in graph.multipools():
+            if plan.values[name].kind == "index":
+                rates[name] = np.asarray(graph.nodes[name].attrs["rates"], np.int32)[run.value(name)[0]]
+        hard = [name for name in masks if graph.nodes[name].op == "gate" and graph.nodes[name].attrs["mode"] == "hard"]
+        used = options.threshold
+        return Result(
+            size=(h, w),
+            outputs={head["name"]: self._decode(head, graph, plan, run, mirrored, h, w) for head in graph.heads},
+            logits={name: run.value(node)[0].copy() for name, node in self._logits(graph).items()},
+            masks=masks,
+            rates=rates,
+            ponder=np.ascontiguousarray(ponder_map(masks.values(), (plan.h, plan.w), self.backend)[:h, :w]),
+            macs=count_macs(plan, run),
+            thresholds={name: 0.0 if used is None else float(used) for name in hard},
+            heads={head["name"]: head for head in graph.heads},
+            pixels=image.digest,
+            layers=layers,
+        )
+
+    def _logits(self, graph):
+        """Return name -> node: the heads' logits by head, other outputs by their own names."""
+        named = {head["name"]: graph.outputs[head["output"]] for head in graph.heads}
+        claimed = {head["output"] for head in graph.heads}
+        return {**named, **{name: node for name, node in graph.outputs.items() if name not in claimed}}
+
+    def _decode(self, head, graph, plan, run, mirrored, h, w):
+        node = graph.outputs[head["output"]]
+
+        def picture(one):
+            up = heads.upsample(head, one.value(node), (plan.h, plan.w), self.backend)
+            if up.shape[1] < h or up.shape[2] < w:
+                raise ShapeError(
+                    f"head '{head['name']}': upsampled to {up.shape[1]}x{up.shape[2]}, the image is {h}x{w}"
+                )
+            return heads.crop(up, h, w)
+
+        x = picture(run)
+        if mirrored is not None:
+            x = heads.flip_average(head, x, picture(mirrored), self.backend)
+        return heads.decode(head, x, self.backend)
+
+
+def input_scale_shift(preprocess):
+    """Return float32 (3,) scale and shift of a preprocess entry, computed in float64 and rounded once."""
+    mean = np.asarray(preprocess["mean"], np.float64)
+    if preprocess["kind"] == "caffe":
+        return np.ones(3, np.float32), (-mean).astype(np.float32)
+    std = np.asarray(preprocess["std"], np.float64)
+    return (1.0 / (255.0 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+
+
+def with_gate_mode(graph, mode):
+    """Return a canonical graph whose gates all have `mode`; their selects become blends or the other way round."""
+    if mode not in opset.GATE_MODES:
+        raise UsageError(f"gate_mode '{mode}' is unknown; choose one of {', '.join(opset.GATE_MODES)}")
+    soft = mode in ("soft", "gumbel_soft")
+    gates = {node.name for node in graph.nodes.values() if node.op == "gate"}
+    nodes = {}
+    for node in graph.nodes.values():
+        if node.name in gates:
+            node = replace(node, attrs={**node.attrs, "mode": mode})
+        elif node.op in ("select", "blend") and node.inputs[0] in gates:
+            node = Node(node.name, "blend" if soft else "select", node.inputs)
+        nodes[node.name] = node
+    changed = replace(graph, nodes=nodes)
+    try:
+        changed.infer()
+    except GraphError as error:
+        raise UsageError(f"gate_mode '{mode}' does not fit this model: {error}") from error
+    return changed
+
+
+def count_macs(plan, run):
+    """Return the MACs of one image as in Result.macs."""
+    layers, gated_dense, gated_executed = {}, 0, 0
+    for name, dense in plan.macs.items():
+        if not dense:
+            continue
+        value = plan.values[name]
+        computed = run.counts.get(name, plan.n * value.h * value.w)
+        executed = dense * computed // (plan.n * value.h * value.w)
+        layers[name] = {"dense": dense, "executed": executed}
+        if name in plan.gated:
+            gated_dense += dense
+            gated_executed += executed
+    return {
+        "dense": sum(entry["dense"] for entry in layers.values()),
+        "executed": sum(entry["executed"] for entry in layers.values()),
+        "gated_dense": gated_dense,
+        "gated_executed": gated_executed,
+        "layers": layers,
+    }

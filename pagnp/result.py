@@ -1,0 +1,80 @@
+"""What a model says of one image, and where it spent its work."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pagnp import contract
+
+
+@dataclass
+class Result:
+    """The answer of `Model(image)` for one image of h x w pixels.
+
+    outputs     head -> labels (h, w) uint8 or int32; depth, boundary (h, w) float32; normals (h, w, 3) float32
+    logits      output -> float32 (h', w', c), before the last upsampling
+    masks       gate -> bool (h', w'): True where the gate computed
+    rates       MultiPool -> int32 (h', w'): the dilation rate chosen
+    ponder      int32 (h, w): how many gates computed the pixel; `gate_count` is the most possible
+    macs        {"dense", "executed", "gated_dense", "gated_executed", "layers": {name: {"dense", "executed"}}}
+    thresholds  gate -> the t of `z[1] - z[0] > t` used for this image
+    layers      layer -> array without the batch axis, in order (only with trace=True)
+    classes, palette   head -> class names / RGB colours, where the model file has them
+    heads       head -> its entry in the model file
+    pixels      digest of the decoded image
+    """
+
+    size: tuple
+    outputs: dict
+    logits: dict
+    masks: dict
+    rates: dict
+    ponder: np.ndarray
+    macs: dict
+    thresholds: dict
+    heads: dict
+    pixels: str = ""
+    layers: dict = field(default_factory=dict)
+
+    @property
+    def gate_count(self):
+        """Number of gates that the ponder map counts."""
+        return len(self.masks)
+
+    @property
+    def classes(self):
+        """head -> list of class names."""
+        return {name: head["classes"] for name, head in self.heads.items() if head.get("classes")}
+
+    @property
+    def palette(self):
+        """head -> list of [r, g, b]."""
+        return {name: head["palette"] for name, head in self.heads.items() if head.get("palette")}
+
+    @property
+    def kept(self):
+        """gate -> share of its pixels that were computed."""
+        return {name: float(np.count_nonzero(mask)) / mask.size for name, mask in self.masks.items()}
+
+    @property
+    def digests(self):
+        """`kind/name` -> digest of every logits tensor, output and mask."""
+        kinds = {"logits": self.logits, "outputs": self.outputs, "masks": self.masks}
+        return {
+            f"{kind}/{name}": contract.digest(array) for kind, arrays in kinds.items() for name, array in arrays.items()
+        }
+
+    @property
+    def digest(self):
+        """One SHA-256 over logits, outputs and masks (docs/NUMERICS.md)."""
+        return contract.combined_digest(self.digests)
+
+
+def ponder_map(masks, size, backend):
+    """Return int32 (h, w): for each pixel the number of `masks` (arrays (h', w')) that are True there."""
+    total = np.zeros(size, np.int32)
+    for mask in masks:
+        image = np.empty((1, *size, 1), np.float32)
+        backend.nearest(np.ascontiguousarray(mask, np.float32)[None, :, :, None], image)
+        total += image[0, :, :, 0].astype(np.int32)
+    return total

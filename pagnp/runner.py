@@ -1,0 +1,286 @@
+"""Execute a Plan on a backend: walk the steps, hand each kernel its arrays. No numerics here."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pagnp.errors import MemoryLimitError
+from pagnp.graph import INPUT, norm_scale_shift
+
+
+@dataclass
+class Options:
+    """What a run may vary: the gate threshold (float32 or None), the noise seed, and noise arrays by gate name."""
+
+    threshold: object = None
+    seed: int = 0
+    noise: dict = field(default_factory=dict)
+
+
+@dataclass
+class Parameters:
+    """Weights as the kernels take them, made once per model: packed by weight key, the rest by node name."""
+
+    packed: dict
+    vectors: dict
+
+
+def prepare(graph, backend):
+    """Return the Parameters of a canonical `graph` for `backend`. Tied weights are packed once."""
+    from pagnp.ops.resample import bilinear_deconv_weight
+
+    packed, vectors = {}, {}
+    for node in graph.nodes.values():
+        if node.op in ("conv2d", "conv_transpose2d"):
+            key, groups = node.weights["weight"], node.attrs["groups"]
+            if (key, groups) not in packed:
+                packed[key, groups] = _layout(graph.weights[key], node.op, groups, backend)
+            vectors[node.name] = tuple(
+                graph.weights[node.weights[role]] if role in node.weights else None
+                for role in ("scale", "shift", "bias")
+            )
+        elif node.op == "norm":
+            vectors[node.name] = norm_scale_shift(graph.weights, node)
+        elif node.op == "bilinear_deconv":
+            vectors[node.name] = bilinear_deconv_weight(node.attrs["factor"])
+    return Parameters(packed, vectors)
+
+
+def _layout(weight, op, groups, backend):
+    """Bring a PyTorch weight into the contract's order (k_h, k_w, c_in/groups, c_out)."""
+    if op == "conv2d":
+        return backend.pack_conv2d(np.ascontiguousarray(weight.transpose(2, 3, 1, 0)), groups)
+    return np.ascontiguousarray(weight.transpose(2, 3, 0, 1))
+
+
+class Run:
+    """One execution: arrays by buffer name, site lists by key, and the pixels computed by each layer."""
+
+    def __init__(self, plan, backend, parameters, x, options):
+        self.plan, self.backend, self.parameters, self.options = plan, backend, parameters, options
+        self.arrays = {INPUT: x}
+        self.masks, self.sites, self.counts = {}, {}, {}
+        self.arena = _allocate(plan.arena_bytes)
+
+    def value(self, name):
+        """Return the array of buffer `name`."""
+        return self.arrays[name]
+
+    def out(self, step):
+        """Return the array that `step` writes: a place in the arena, or a new mask or index."""
+        if step.out in self.arrays and step.kind != "kernel_rows":
+            return self.arrays[step.out]
+        value = self.plan.values[step.out.split("@")[0]]
+        if value.kind != "tensor":
+            dtype = np.bool_ if value.kind == "mask" else np.int32
+            array = np.empty((self.plan.n, value.h, value.w), dtype)
+        else:
+            shape = (self.plan.n, value.h, value.w, value.c)
+            if "@" in step.out:
+                shape = (len(self.sites[step.sites]), value.c)
+            start = self.plan.buffers[step.out].offset // 4
+            array = self.arena[start : start + int(np.prod(shape))].reshape(shape)
+        self.arrays[step.out] = array
+        return array
+
+
+def _allocate(size):
+    """Return `size` bytes of float32, 64-byte aligned."""
+    try:
+        raw = np.empty(size // 4 + 16, np.float32)
+    except MemoryError as error:
+        raise MemoryLimitError(f"the run needs {size / 2**20:.0f} MiB for feature maps; use a smaller image") from error
+    start = (-raw.ctypes.data % 64) // 4
+    return raw[start : start + size // 4]
+
+
+def execute(plan, backend, parameters, x, options=None, watch=None):
+    """Run `plan` on x (n, h, w, c) float32 and return the Run with every surviving array.
+
+    watch  called as watch(layer_name, array) when a layer's value is final; private layers are not shown
+    """
+    run = Run(plan, backend, parameters, x, options or Options())
+    last_write = {step.out: i for i, step in enumerate(plan.steps) if step.out}
+    for i, step in enumerate(plan.steps):
+        STEPS[step.kind](run, step)
+        final = step.out in plan.layers and last_write[step.out] == i and step.out not in plan.private
+        if watch is not None and final:
+            watch(step.out, run.value(step.out))
+    return run
+
+
+def _step_conv2d(run, step):
+    layer, a = step.layer, step.layer.node.attrs
+    sites = None if step.sites is None else run.sites[step.sites]
+    out = run.out(step)
+    run.counts[layer.name] = out[..., 0].size if sites is None else len(sites)
+    if sites is not None and not len(sites):
+        return
+    scale, shift, bias = run.parameters.vectors[layer.node.name]
+    residual = None if step.residual is None else run.value(step.residual)
+    packed = run.parameters.packed[layer.node.weights["weight"], a["groups"]]
+    run.backend.conv2d(
+        run.value(step.ins[0]),
+        packed,
+        scale,
+        shift,
+        bias,
+        residual,
+        layer.relu,
+        sites,
+        tuple(a["stride"]),
+        tuple(a["padding"]),
+        tuple(a["dilation"]),
+        a["groups"],
+        out,
+    )
+
+
+def _step_conv_transpose2d(run, step):
+    layer, a = step.layer, step.layer.node.attrs
+    scale, shift, bias = run.parameters.vectors[layer.node.name]
+    residual = None if step.residual is None else run.value(step.residual)
+    weight = run.parameters.packed[layer.node.weights["weight"], a["groups"]]
+    place = tuple(a["stride"]), tuple(a["padding"]), tuple(a["dilation"]), a["groups"]
+    x, out = run.value(step.ins[0]), run.out(step)
+    run.backend.conv_transpose2d(x, weight, scale, shift, bias, residual, layer.relu, *place, out)
+
+
+def _step_kernel(run, step):
+    _call(run, step.layer.node, [run.value(name) for name in step.ins], run.out(step))
+
+
+def _step_kernel_rows(run, step):
+    run.counts[step.layer.name] = len(run.sites[step.sites])
+    out = run.out(step)
+    if out.size:
+        ins = [run.value(name)[None, None] for name in step.ins]
+        _call(run, step.layer.node, ins, out[None, None])
+
+
+def _step_copy(run, step):
+    np.copyto(run.out(step), run.value(step.ins[0]))
+
+
+def _step_zero(run, step):
+    run.out(step)[...] = 0
+
+
+def _step_gather(run, step):
+    run.backend.gather(run.value(step.ins[0]), run.sites[step.sites], run.out(step))
+
+
+def _step_scatter(run, step):
+    run.backend.scatter(run.value(step.ins[0]), run.sites[step.sites], run.out(step))
+
+
+def _step_sites(run, step):
+    """Make the mask of a site key (see perforate.py), then its ordered list."""
+    what, *rest = step.sites
+    if what == "pick":
+        control = run.value(step.ins[0])
+        value = run.plan.values[step.layer.name]
+        chosen = control == np.int32(rest[1]) if control.dtype == np.int32 else control == bool(rest[1])
+        mask = np.ascontiguousarray(np.broadcast_to(chosen, (run.plan.n, value.h, value.w)))
+    elif what == "grow":
+        a, source = step.layer.node.attrs, run.plan.values[step.layer.inputs[0]]
+        mask = np.empty((run.plan.n, source.h, source.w), np.bool_)
+        place = tuple(a["stride"]), tuple(a["padding"]), tuple(a["dilation"])
+        run.backend.grow_mask(run.masks[rest[1]], step.args["kernel"], *place, mask)
+    else:
+        mask = run.masks[rest[0]].copy()
+        for key in rest[1:]:
+            mask |= run.masks[key]
+    run.masks[step.sites] = mask
+    run.sites[step.sites] = run.backend.mask_to_sites(mask)
+
+
+STEPS = {
+    "conv2d": _step_conv2d,
+    "conv_transpose2d": _step_conv_transpose2d,
+    "kernel": _step_kernel,
+    "kernel_rows": _step_kernel_rows,
+    "copy": _step_copy,
+    "zero": _step_zero,
+    "gather": _step_gather,
+    "scatter": _step_scatter,
+    "sites": _step_sites,
+}
+
+
+def _call(run, node, ins, out):
+    """Call the kernel of a node that is not a convolution."""
+    k, a, op = run.backend, node.attrs, node.op
+    if op in ("add", "sub", "mul", "div"):
+        k.kernels[op](*_operands(a, ins), out)
+    elif op == "compare":
+        _compare(k, a, ins, out)
+    elif op in ("max_pool2d", "avg_pool2d"):
+        extra = tuple(a["dilation"]) if op == "max_pool2d" else a["count_include_pad"]
+        k.kernels[op](ins[0], tuple(a["kernel"]), tuple(a["stride"]), tuple(a["padding"]), extra, out)
+    elif op == "norm":
+        k.norm(ins[0], *run.parameters.vectors[node.name], out)
+    elif op == "bilinear":
+        k.bilinear(ins[0], a["align_corners"], out)
+    elif op == "nearest":
+        k.nearest(ins[0], out)
+    elif op == "bilinear_deconv":
+        bilinear_deconv(k, run.parameters.vectors[node.name], a["factor"], ins[0], out)
+    elif op == "concat":
+        k.concat(ins, out)
+    elif op == "pad":
+        k.pad(ins[0], tuple(a["padding"]), out)
+    elif op == "slice_channels":
+        k.slice_channels(ins[0], a["start"], a["stop"], out)
+    elif op in ("select", "blend"):
+        k.kernels[op](ins[0], ins[1:], out)
+    elif op == "masked":
+        k.masked(ins[0], ins[1], out)
+    elif op == "gate":
+        _gate(run, node, ins[0], out)
+    elif op == "logical_not":
+        np.logical_not(ins[0], out=out)
+    elif op == "to_float":
+        out[..., 0] = ins[0]
+    else:
+        k.kernels[op](ins[0], out)
+
+
+def _operands(attrs, ins):
+    """Return the two operands of a binary op; a number becomes a (1, 1, 1, 1) tensor."""
+    if len(ins) == 2:
+        return ins
+    value = np.full((1, 1, 1, 1), attrs["value"], np.float32)
+    return (value, ins[0]) if attrs.get("reverse") else (ins[0], value)
+
+
+def _compare(k, attrs, ins, out):
+    if ins[0].dtype == np.float32:
+        k.compare(*_operands(attrs, ins), attrs["op"], out[..., None])
+        return
+    compare = {
+        **{"gt": np.greater, "ge": np.greater_equal, "lt": np.less},
+        **{"le": np.less_equal, "eq": np.equal, "ne": np.not_equal},
+    }[attrs["op"]]
+    compare(ins[0], ins[1] if len(ins) == 2 else attrs["value"], out=out)
+
+
+def bilinear_deconv(k, weight, factor, x, out):
+    """Upsample x by `factor` with the 2-D weight of ops.resample.bilinear_deconv_weight."""
+    channels = x.shape[3]
+    crop = factor // 2
+    weight = np.ascontiguousarray(np.broadcast_to(weight[:, :, None, None], (*weight.shape, channels, 1)))
+    place = (factor, factor), (crop,) * 4, (1, 1), channels
+    k.conv_transpose2d(x, weight, None, None, None, None, False, *place, out)
+
+
+def _gate(run, node, z, out):
+    a, options = node.attrs, run.options
+    noise = None
+    if a["mode"].startswith("gumbel"):
+        noise = options.noise.get(node.name)
+        if noise is None:
+            noise = np.empty(z.shape[1:], np.float32)
+            run.backend.gumbel_noise(options.seed, a["gate_index"], a["form"], 0, 0, noise)
+    threshold = None if a.get("rates") or a["mode"] != "hard" else options.threshold
+    run.backend.gate(z, a["mode"], a["form"], np.float32(a["temperature"]), noise, threshold, out)

@@ -56,7 +56,7 @@ class Graph:
     heads: list = field(default_factory=list)
     producer: str = "pagnp"
 
-    def add(self, op, inputs, name, weights=None, **attrs):
+    def add(self, op, inputs, /, name, weights=None, **attrs):
         """Append a node and return its name. Raises GraphError on an unknown op, input or attribute."""
         if isinstance(inputs, str):
             inputs = (inputs,)

@@ -25,3 +25,25 @@ def layer(graph, layer, values):
         taps = 2 * layer.node.attrs["factor"]
         return conv_transpose2d(source.h, source.w, (source.c, 1, taps, taps))
     return 0
+
+
+def count_macs(plan, run):
+    """Return the MACs of one image as in Result.macs."""
+    layers, gated_dense, gated_executed = {}, 0, 0
+    for name, dense in plan.macs.items():
+        if not dense:
+            continue
+        value = plan.values[name]
+        computed = run.counts.get(name, plan.n * value.h * value.w)
+        executed = dense * computed // (plan.n * value.h * value.w)
+        layers[name] = {"dense": dense, "executed": executed}
+        if name in plan.gated:
+            gated_dense += dense
+            gated_executed += executed
+    return {
+        "dense": sum(entry["dense"] for entry in layers.values()),
+        "executed": sum(entry["executed"] for entry in layers.values()),
+        "gated_dense": gated_dense,
+        "gated_executed": gated_executed,
+        "layers": layers,
+    }

@@ -7,10 +7,11 @@ from threading import Lock
 import numpy as np
 
 from pagnp import budget as budgets
-from pagnp import heads, opset
+from pagnp import gating, heads
 from pagnp.backends.base import get_backend
-from pagnp.errors import DtypeError, GraphError, ShapeError, UsageError
-from pagnp.graph import Node, canonical
+from pagnp.errors import DtypeError, ShapeError, UsageError
+from pagnp.flops import count_macs
+from pagnp.graph import canonical
 from pagnp.lower import lower
 from pagnp.result import Result, ponder_map
 from pagnp.runner import Options, execute, prepare
@@ -91,8 +92,8 @@ class Model:
             raise ShapeError(f"forward: x is {x.shape}, need (n, h, w, {self.graph.channels})")
         graph = self._graph(gate_mode)
         budgets.check(None, threshold, graph)
-        options = self._options(graph, threshold, seed, noise)
         plan = self._plan(graph, gate_mode, x.shape, dense)
+        options = self._options(graph, plan, threshold, seed, noise)
         run = execute(plan, self.backend, self._parameters, np.ascontiguousarray(x), options)
         return {output: run.value(name).copy() for output, name in graph.outputs.items()}
 
@@ -117,15 +118,11 @@ class Model:
         return h + -h % multiple, w + -w % multiple
 
     def _graph(self, gate_mode):
-        return self._canonical if gate_mode is None else with_gate_mode(self._canonical, gate_mode)
+        return self._canonical if gate_mode is None else gating.with_gate_mode(self._canonical, gate_mode)
 
-    def _options(self, graph, threshold, seed, noise):
-        noise = dict(noise or {})
-        for name, array in noise.items():
-            if name not in graph.nodes or graph.nodes[name].op != "gate":
-                raise UsageError(f"noise: there is no gate '{name}'")
-            if getattr(array, "dtype", None) != np.float32:
-                raise DtypeError(f"noise: the array of gate '{name}' must be float32")
+    def _options(self, graph, plan, threshold, seed, noise):
+        gating.check_noise(graph, plan, noise or {})
+        noise = {name: np.ascontiguousarray(array) for name, array in (noise or {}).items()}
         if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 64:
             raise UsageError(f"seed is an integer from 0 to 2**64 - 1, got {seed!r}")
         return Options(None if threshold is None else np.float32(threshold), int(seed), noise)
@@ -158,12 +155,12 @@ class Model:
         graph = self._graph(gate_mode)
         budgets.check(budget, threshold, graph)
         x = self._input(image.pixels)
-        options = self._options(graph, threshold, seed, noise)
+        plan = self._plan(graph, gate_mode, x.shape, dense)
+        options = self._options(graph, plan, threshold, seed, noise)
         if budget is not None:
             options = replace(options, threshold=self._find_threshold(graph, gate_mode, x, options, budget))
         layers = {}
         watch = (lambda name, array: layers.__setitem__(name, array[0].copy())) if trace else None
-        plan = self._plan(graph, gate_mode, x.shape, dense)
         run = execute(plan, self.backend, self._parameters, x, options, watch)
         mirrored = None
         if flip:
@@ -234,46 +231,3 @@ def input_scale_shift(preprocess):
         return np.ones(3, np.float32), (-mean).astype(np.float32)
     std = np.asarray(preprocess["std"], np.float64)
     return (1.0 / (255.0 * std)).astype(np.float32), (-mean / std).astype(np.float32)
-
-
-def with_gate_mode(graph, mode):
-    """Return a canonical graph whose gates all have `mode`; their selects become blends or the other way round."""
-    if mode not in opset.GATE_MODES:
-        raise UsageError(f"gate_mode '{mode}' is unknown; choose one of {', '.join(opset.GATE_MODES)}")
-    soft = mode in ("soft", "gumbel_soft")
-    gates = {node.name for node in graph.nodes.values() if node.op == "gate"}
-    nodes = {}
-    for node in graph.nodes.values():
-        if node.name in gates:
-            node = replace(node, attrs={**node.attrs, "mode": mode})
-        elif node.op in ("select", "blend") and node.inputs[0] in gates:
-            node = Node(node.name, "blend" if soft else "select", node.inputs)
-        nodes[node.name] = node
-    changed = replace(graph, nodes=nodes)
-    try:
-        changed.infer()
-    except GraphError as error:
-        raise UsageError(f"gate_mode '{mode}' does not fit this model: {error}") from error
-    return changed
-
-
-def count_macs(plan, run):
-    """Return the MACs of one image as in Result.macs."""
-    layers, gated_dense, gated_executed = {}, 0, 0
-    for name, dense in plan.macs.items():
-        if not dense:
-            continue
-        value = plan.values[name]
-        computed = run.counts.get(name, plan.n * value.h * value.w)
-        executed = dense * computed // (plan.n * value.h * value.w)
-        layers[name] = {"dense": dense, "executed": executed}
-        if name in plan.gated:
-            gated_dense += dense
-            gated_executed += executed
-    return {
-        "dense": sum(entry["dense"] for entry in layers.values()),
-        "executed": sum(entry["executed"] for entry in layers.values()),
-        "gated_dense": gated_dense,
-        "gated_executed": gated_executed,
-        "layers": layers,
-    }

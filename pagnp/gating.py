@@ -1,0 +1,45 @@
+"""What a caller may change about a graph's gates: their mode, and the noise of the Gumbel modes."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from pagnp import opset
+from pagnp.errors import DtypeError, GraphError, ShapeError, UsageError
+from pagnp.graph import Node
+
+
+def with_gate_mode(graph, mode):
+    """Return a canonical graph whose gates all have `mode`; their selects become blends or the other way round."""
+    if mode not in opset.GATE_MODES:
+        raise UsageError(f"gate_mode '{mode}' is unknown; choose one of {', '.join(opset.GATE_MODES)}")
+    soft = mode in ("soft", "gumbel_soft")
+    gates = {node.name for node in graph.nodes.values() if node.op == "gate"}
+    nodes = {}
+    for node in graph.nodes.values():
+        if node.name in gates:
+            node = replace(node, attrs={**node.attrs, "mode": mode})
+        elif node.op in ("select", "blend") and node.inputs[0] in gates:
+            node = Node(node.name, "blend" if soft else "select", node.inputs)
+        nodes[node.name] = node
+    changed = replace(graph, nodes=nodes)
+    try:
+        changed.infer()
+    except GraphError as error:
+        raise UsageError(f"gate_mode '{mode}' does not fit this model: {error}") from error
+    return changed
+
+
+def check_noise(graph, plan, noise):
+    """Raise unless `noise` (gate name -> array) names Gumbel gates and has float32 (h', w', K) arrays."""
+    for name, array in noise.items():
+        node = graph.nodes.get(name)
+        if node is None or node.op != "gate":
+            raise UsageError(f"noise: there is no gate '{name}'")
+        if not node.attrs["mode"].startswith("gumbel"):
+            raise UsageError(f"noise: gate '{name}' is {node.attrs['mode']}; noise is for the gumbel modes")
+        if getattr(array, "dtype", None) != np.float32:
+            raise DtypeError(f"noise: the array of gate '{name}' must be float32")
+        logits = plan.values[node.inputs[0]]
+        if array.shape not in ((logits.h, logits.w, logits.c), (plan.n, logits.h, logits.w, logits.c)):
+            raise ShapeError(f"noise: the array of gate '{name}' is {array.shape}, need {logits.shape}")

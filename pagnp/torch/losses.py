@@ -1,0 +1,109 @@
+"""Training losses of PAG.md section 5: sparsity of the gates, and one loss for each task.
+
+Logits are (n, c, h, w); targets have no channel axis except normals. Every loss returns a scalar tensor.
+"""
+
+import math
+
+import torch
+from torch.nn import functional
+
+from pagnp.errors import UsageError
+
+SPARSITY_FORMS = ("kl", "kl_doubled", "mild")
+
+
+def sparsity(m, rho, form="kl"):
+    """Return how far a keep share `m` (scalar tensor in 0..1) is from the target rate `rho` (0..1).
+
+    kl          rho ln(rho/m) + (1-rho) ln((1-rho)/(1-m))
+    kl_doubled  twice that: the authors' code adds the skip channel's term too
+    mild        ln(1 + (m0-(1-rho))^2) + ln(1 + (m1-rho)^2), m1 = m, m0 = 1-m
+    """
+    if form not in SPARSITY_FORMS:
+        raise UsageError(f"sparsity: form '{form}' is unknown; choose one of {', '.join(SPARSITY_FORMS)}")
+    if not 0 <= rho <= 1:
+        raise UsageError(f"sparsity: target rate {rho} is outside 0..1")
+    if form == "mild":
+        return torch.log1p(((1 - m) - (1 - rho)) ** 2) + torch.log1p((m - rho) ** 2)
+    m = m.clamp(1e-6, 1 - 1e-6)  # a gate that is fully shut or open keeps a finite loss
+    loss = m.new_zeros(())
+    if rho > 0:
+        loss = loss + rho * (math.log(rho) - torch.log(m))
+    if rho < 1:
+        loss = loss + (1 - rho) * (math.log(1 - rho) - torch.log(1 - m))
+    return 2 * loss if form == "kl_doubled" else loss
+
+
+def sparsity_loss(probabilities, rho, form="kl", budget="gate", weights=None):
+    """Return the sparsity loss of a network's gates.
+
+    probabilities  P(compute) maps (n, h, w) of each gate: `gate_probabilities(model)`
+    rho            target share of computed pixels; one number, or one a gate (budget "gate")
+    budget         "gate": the mean over gates of each gate's loss; "global": one loss on the mean over the pixels
+                   of all gates, each pixel weighing its gate's weight
+    weights        one weight a gate (its MACs a pixel, say); None: all 1
+    """
+    if not probabilities:
+        raise UsageError("sparsity_loss: no gates; gate_probabilities needs a forward of a gated model first")
+    weights = [1.0] * len(probabilities) if weights is None else list(weights)
+    if budget == "global":
+        total = sum(w * p.numel() for w, p in zip(weights, probabilities, strict=True))
+        return sparsity(sum(w * p.sum() for w, p in zip(weights, probabilities, strict=True)) / total, rho, form)
+    if budget != "gate":
+        raise UsageError(f"sparsity_loss: budget '{budget}' is unknown; choose gate or global")
+    rhos = list(rho) if isinstance(rho, (list, tuple)) else [rho] * len(probabilities)
+    each = [sparsity(p.mean(), r, form) for p, r in zip(probabilities, rhos, strict=True)]
+    return sum(w * loss for w, loss in zip(weights, each, strict=True)) / sum(weights)
+
+
+def upsample(logits, size):
+    """Bring logits to (h, w) as a `bilinear` half-pixel head does."""
+    return functional.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def segmentation_loss(logits, labels, ignore_index=255, class_weights=None):
+    """Return the mean cross-entropy; logits (n, C, h, w), labels int64 (n, h, w)."""
+    return functional.cross_entropy(logits, labels, weight=class_weights, ignore_index=ignore_index)
+
+
+def depth_loss(log_depth, depth, valid=None, base=math.e):
+    """Return the mean squared error in log space; log_depth (n, 1, h, w), depth (n, h, w) above 0 where valid.
+
+    valid  bool (n, h, w), None: where depth > 0
+    base   e for a head decoded by exp, 10 for exp10
+    """
+    valid = depth > 0 if valid is None else valid
+    target = torch.log(torch.where(valid, depth, torch.ones_like(depth))) / math.log(base)
+    return _masked_mean((log_depth[:, 0] - target) ** 2, valid)
+
+
+def normals_loss(normals, target, valid=None):
+    """Return the mean of 1 - cos + acos(cos) between predicted and true directions.
+
+    normals  (n, 3, h, w), any length;  target (n, 3, h, w), unit length;  valid bool (n, h, w) or None
+    """
+    length = torch.sqrt((normals**2).sum(dim=1, keepdim=True) + 1e-12)  # the root has no gradient at 0
+    cosine = (normals / (length + 1e-5) * target).sum(dim=1)
+    angle = torch.acos(cosine.clamp(-1 + 1e-5, 1 - 1e-5))  # acos has no finite gradient at 1
+    valid = torch.ones_like(cosine, dtype=torch.bool) if valid is None else valid
+    return _masked_mean(1 - cosine + angle, valid)
+
+
+def boundary_loss(logits, boundary, valid=None):
+    """Return the class-balanced logistic loss (Xie and Tu 2015): boundary pixels weigh the share of the others.
+
+    logits  (n, 1, h, w);  boundary float or bool (n, h, w) in 0..1;  valid bool (n, h, w) or None
+    """
+    target = boundary.to(logits.dtype)
+    valid = torch.ones_like(target, dtype=torch.bool) if valid is None else valid
+    positive = _masked_mean(target, valid)
+    weight = target * (1 - positive) + (1 - target) * positive
+    loss = functional.binary_cross_entropy_with_logits(logits[:, 0], target, reduction="none")
+    return _masked_mean(weight * loss, valid)
+
+
+def _masked_mean(values, valid):
+    """Mean over the valid pixels; 0 when there are none (values elsewhere may be anything but must not reach it)."""
+    kept = torch.where(valid, values, torch.zeros_like(values))
+    return kept.sum() / valid.sum().clamp(min=1)

@@ -1,0 +1,211 @@
+"""Translate a traced module into a Graph, node by node, collecting everything that cannot be expressed."""
+
+import re
+
+import numpy as np
+import torch
+from torch import fx
+
+from pagnp import opset
+from pagnp.errors import ExportError, GraphError
+from pagnp.graph import INPUT, Graph, Node
+from pagnp.torch import functions, layers
+from pagnp.torch.trace import message, place
+from pagnp.torch.values import UNKNOWN, Ref, UnsupportedError, Weight
+
+
+class Translation:
+    """The state of one translation.
+
+    module    the root, in eval mode
+    graph     the Graph so far
+    values    fx node -> Ref, Dim, Weight, number ... (pagnp.torch.values)
+    origins   fx node -> name of the graph node that decides there (gate, compare, argmax), for the check
+    problems  list of (where, what)
+    """
+
+    def __init__(self, module, channels):
+        self.module = module
+        self.graph = Graph(channels)
+        self.values, self.origins, self.problems = {}, {}, []
+        self.replaced = {}  # Ref changed in place -> Ref of its new content
+        self.keys = {}
+        for name, tensor in (*module.named_parameters(remove_duplicate=False), *module.named_buffers()):
+            self.keys.setdefault(id(tensor), name)  # a shared tensor goes by its first name
+        self.fx_node = None
+
+    def run(self, fx_graph):
+        """Translate every node; raise ExportError with all problems if there are any."""
+        inputs = 0
+        for node in fx_graph.nodes:
+            self.fx_node = node
+            if node.op == "placeholder":
+                self.values[node] = Ref(INPUT, "tensor", self.graph.channels) if inputs == 0 else UNKNOWN
+                inputs += 1
+            elif node.op == "output":
+                self._guarded(self._outputs, node.args[0])
+            else:
+                self.values[node] = self._guarded(self._translate, node)
+        if self.problems:
+            problems = list(dict.fromkeys(self.problems))
+            raise ExportError(message(problems), problems)
+        return self.graph
+
+    def _guarded(self, function, *args):
+        """Call; what it raises becomes a problem at the present fx node."""
+        try:
+            return function(*args)
+        except (UnsupportedError, GraphError) as error:
+            self.problem(str(error))
+            return UNKNOWN
+
+    def problem(self, what):
+        node = self.fx_node
+        path = node.target if node.op == "call_module" else node.meta.get("module", "")
+        self.problems.append((place(path, node.meta.get("source", "")), what))
+
+    def value(self, argument):
+        """Return what an fx argument stands for; nodes inside lists, tuples and slices are replaced."""
+        found = fx.node.map_aggregate(argument, lambda a: self._of_node(a) if isinstance(a, fx.Node) else a)
+        return found
+
+    def _of_node(self, node):
+        value = self.values[node]
+        while isinstance(value, Ref) and value in self.replaced:
+            value = self.replaced[value]
+        return value
+
+    def _translate(self, node):
+        if node.op == "get_attr":
+            return self.weight_value(node.target)
+        args = [self.value(a) for a in node.args]
+        kwargs = {key: self.value(a) for key, a in node.kwargs.items()}
+        if node.op == "call_module":
+            result = self._layer(node, args, kwargs)
+        else:
+            table = functions.METHODS if node.op == "call_method" else functions.FUNCTIONS
+            rule = table.get(node.target)
+            if rule is None:
+                raise UnsupportedError(f"{_function_name(node)} is not supported")
+            result = self._call(rule, args, kwargs)
+        if isinstance(result, Ref) and self._decides(result) and result.name not in self.origins.values():
+            self.origins[node] = result.name  # later fx nodes with the same Ref (unsqueeze, clone) decide nothing
+        return result
+
+    def _decides(self, ref):
+        node = self.graph.nodes.get(ref.name)
+        return ref.kind != "tensor" and node is not None and node.op in ("gate", "compare", "argmax")
+
+    def _layer(self, node, args, kwargs):
+        layer = self.module.get_submodule(node.target)
+        rule = layers.LAYERS.get(type(layer))
+        if rule is None:
+            raise UnsupportedError(f"layer {type(layer).__name__} is not supported")
+        return self._call(rule, [layer, *args], kwargs)
+
+    def _call(self, rule, args, kwargs):
+        if "input" in kwargs:  # torch's name of the first argument
+            args = [kwargs.pop("input"), *args]
+        try:
+            return rule(self, *args, **kwargs)
+        except TypeError as error:
+            # Python's own text names the argument that the rule does not take.
+            detail = str(error).split("() ")[-1]
+            raise UnsupportedError(
+                f"{_function_name(self.fx_node)} called in a way that is not supported: {detail}"
+            ) from error
+
+    def emit(self, op, inputs, weights=None, /, **attrs):
+        """Add a node named after the present place and return its Ref; UNKNOWN if an input is."""
+        if any(value is UNKNOWN for value in inputs):
+            return UNKNOWN
+        roles = {role: self._store(w) for role, w in (weights or {}).items() if w is not None}
+        name = self._name(op)
+        node, spec = Node(name, op, tuple(ref.name for ref in inputs), attrs, roles), opset.OPS[op]
+        opset.check_attrs(node)
+        self.graph.nodes[name] = node
+        try:
+            opset.check_kinds(node, [ref.kind for ref in inputs])
+            c = spec.channels(node, [ref.c for ref in inputs], self.graph.weight_shape(node))
+        except GraphError:
+            del self.graph.nodes[name]
+            raise
+        return Ref(name, spec.kind(node), c)
+
+    def _name(self, op):
+        node = self.fx_node
+        path = node.target if node.op == "call_module" else node.meta.get("module", "")
+        if node.op == "call_module":
+            name = self._owner(path)
+        else:
+            name = f"{path}.{op}" if path else op
+        name = re.sub(r"[^A-Za-z0-9_.-]|^[.-]", "_", name)  # what the model file takes as a name
+        unique, count = name, 0
+        while unique in self.graph.nodes or unique in (INPUT, ""):
+            count += 1
+            unique = f"{name or op}_{count}"
+        return unique
+
+    def _owner(self, path):
+        """A GateUnit's node carries the name of the gate or MultiPool that owns it."""
+        if isinstance(self.module.get_submodule(path), layers.GateUnit):
+            return path.rpartition(".")[0] or "gate"
+        return path
+
+    def weight_value(self, path):
+        """Return the Weight behind a dotted attribute path."""
+        owner, _, name = path.rpartition(".")
+        found = getattr(self.module.get_submodule(owner), name)
+        if not isinstance(found, torch.Tensor):
+            raise UnsupportedError(f"attribute '{path}' of type {type(found).__name__}")
+        return Weight(self.keys.get(id(found), path), found)
+
+    def weight(self, found):
+        """Return the Weight of a layer's tensor, or None."""
+        return None if found is None else Weight(self.keys[id(found)], found)
+
+    def _store(self, weight):
+        if weight.tensor.dtype != torch.float32:
+            raise UnsupportedError(f"weight '{weight.key}' is {weight.tensor.dtype}, need float32; call .float()")
+        if weight.key not in self.graph.weights:
+            array = weight.tensor.detach().cpu().contiguous().numpy()
+            self.graph.weights[weight.key] = np.array(array, np.float32)
+        return weight.key
+
+    def replace(self, old, new):
+        """Record that `old` was changed in place and now holds `new`."""
+        if isinstance(old, Ref) and isinstance(new, Ref) and old != new:
+            self.replaced[old] = new
+        return new
+
+    def _outputs(self, result):
+        for name, value in flatten(self.value(result), ""):
+            if value is UNKNOWN:
+                continue
+            if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+                raise UnsupportedError(f"output name '{name}'; letters, digits, dots, dashes and underscores only")
+            if not isinstance(value, Ref) or value.kind != "tensor" or value.squeezed or value.name == INPUT:
+                kind = value.kind if isinstance(value, Ref) and value.kind != "tensor" else type(value).__name__
+                what = "the input itself" if getattr(value, "name", "") == INPUT else f"a {kind}"
+                raise UnsupportedError(
+                    f"output '{name}' is {what}; return tensors (n, c, h, w) that the network computes"
+                )
+            self.graph.outputs[name] = value.name
+
+
+def flatten(value, prefix):
+    """Yield (output name, value): a tensor is "output", dicts give their keys, tuples output.0, output.1 ..."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from flatten(item, f"{prefix}.{key}" if prefix else str(key))
+    elif isinstance(value, (list, tuple)):
+        for i, item in enumerate(value):
+            yield from flatten(item, f"{prefix or 'output'}.{i}")
+    elif value is not None:
+        yield prefix or "output", value
+
+
+def _function_name(node):
+    if node.op == "call_module":
+        return f"module '{node.target}'"
+    return f"{node.target if isinstance(node.target, str) else node.target.__name__}()"

@@ -1,0 +1,166 @@
+"""The torch-free builder: configurations, names, random weights; and its networks against PyTorch's golden outputs."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import pagnp.nn
+from pagnp.errors import UsageError
+from pagnp.graph import canonical
+from pagnp.lower import lower
+from pagnp.model import Model
+from pagnp.nn import GraphBuilder
+from pagnp.nn.spec import resnet_spec, scale_channels
+from pagnp.runner import execute
+
+HEADS = {"labels": {"task": "segmentation", "classes": 4}}
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def load_maker():
+    spec = importlib.util.spec_from_file_location("make_torch_networks", GOLDEN / "make_torch_networks.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+MAKER = load_maker()
+
+
+def network(**options):
+    return pagnp.nn.pag_resnet(**{"depth": 26, "width": 0.125, "heads": HEADS, **options})
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"depth": 18}, "pag_resnet: depth 18 is unknown; choose one of 26, 50, 101"),
+        ({"output_stride": 4}, "pag_resnet: output_stride 4 is unknown; choose one of 8, 16, 32"),
+        ({"stride_on": "conv3"}, "pag_resnet: stride_on 'conv3' is unknown; choose one of conv1, conv2"),
+        ({"gated": ["layer9.0"]}, "pag_resnet: gated block 'layer9.0' does not exist; the last is layer4.1"),
+        ({"heads": None}, "pag_resnet: no heads"),
+        ({"heads": {"a": {"task": "flow"}}}, "head 'a': task 'flow' is unknown; choose one of segmentation"),
+        ({"heads": {"a": {"task": "segmentation"}}}, "head 'a': segmentation needs classes"),
+        ({"heads": {"a": {"task": "depth", "colour": 1}}}, "head 'a': no option colour; it takes task"),
+        ({"gate_mode": "open"}, "gate: mode 'open' is unknown; choose one of hard, soft, gumbel_hard, gumbel_soft"),
+        ({"gate_form": "2018"}, "gate: form '2018' is unknown; choose one of kong2018, torch"),
+        ({"gate_temperature": 0}, "gate: temperature 0.0 is not positive"),
+        ({"multipool": {"block": "layer5.0"}}, "pag_resnet: multipool block 'layer5.0' does not exist"),
+        ({"multipool": {"rates": [1, 1]}}, "MultiPool: rates [1, 1] must be two or more different integers"),
+        ({"multipool": {"kind": "x"}}, "pag_resnet: multipool has no option kind"),
+        ({"multipool": {"block": "layer2.0"}}, "multipool cannot stand in layer2.0, which has stride 2"),
+        (
+            {"multipool": {"block": "layer4.1"}, "gated": ["layer4.1"]},
+            "pag_resnet: block 'layer4.1' cannot be gated, it holds the MultiPool",
+        ),
+    ],
+)
+def test_wrong_arguments_are_named(options, message):
+    with pytest.raises(UsageError) as caught:
+        network(**options)
+    assert str(caught.value).startswith(message) or message in str(caught.value)
+
+
+@pytest.mark.parametrize("channels, width, want", [(64, 1.0, 64), (64, 0.25, 16), (64, 0.05, 8), (512, 0.3, 152)])
+def test_channels_are_multiples_of_8(channels, width, want):
+    assert scale_channels(channels, width) == want
+
+
+@pytest.mark.parametrize("output_stride", [8, 16, 32])
+@pytest.mark.parametrize("stride_on", ["conv1", "conv2"])
+def test_output_stride(output_stride, stride_on):
+    graph = network(output_stride=output_stride, stride_on=stride_on)
+    value = graph.infer(96, 64)[graph.outputs["labels"]]
+    assert (value.h, value.w, value.c) == (96 // output_stride, 64 // output_stride, 4)
+    assert graph.preprocess["pad_multiple"] == output_stride
+
+
+def test_resnet50_has_the_shipped_models_gates():
+    spec = resnet_spec(depth=50, multipool={"block": "layer4.1"}, heads=HEADS)
+    assert sum(block.gated for block in spec.blocks) == 15  # PAG.md section 1: res5_2 holds MultiPool
+    assert [block.gate_index for block in spec.blocks] == list(range(16))
+    assert [block.c_out for block in spec.blocks if block.name.endswith(".0")] == [256, 512, 1024, 2048]
+
+
+def test_resnet50_costs_what_pag_md_says():
+    graph = canonical(pagnp.nn.pag_resnet(depth=50, multipool=None, heads=HEADS))
+    plan = lower(graph, 480, 640)
+    backbone = sum(macs for name, macs in plan.macs.items() if not name.startswith("heads") and ".gate" not in name)
+    assert round(backbone / 1e9, 1) == 116.3  # PAG.md section 6
+    assert round(sum(plan.macs[name] for name in plan.gated) / 1e9, 1) == 55.9
+
+
+def test_same_seed_same_weights():
+    first, again, other = network(seed=5), network(seed=5), network(seed=6)
+    assert first.to_json() == again.to_json() == other.to_json()
+    assert all(np.array_equal(first.weights[key], again.weights[key]) for key in first.weights)
+    assert not np.array_equal(first.weights["conv1.weight"], other.weights["conv1.weight"])
+
+
+def test_names_are_torchvisions_where_torchvision_has_the_layer():
+    graph = network(stride_on="conv2", multipool={"block": "layer4.1", "rates": [0, 1]})
+    for key in ("conv1.weight", "bn1.running_var", "layer1.0.downsample.0.weight", "layer1.0.gate.conv.bias"):
+        assert key in graph.weights
+    assert graph.weights["layer4.1.multipool.branches.1.conv.weight"].shape == (64, 64, 3, 3)
+    assert graph.nodes["layer1.0.select"].inputs == ("layer1.0.gate", "layer1.0.relu1", "layer1.0.relu2")
+    assert graph.nodes["layer2.0.select"].inputs[1] == "layer2.0.max_pool2d"  # a skipped pixel carries x1[s*oy, s*ox]
+    assert graph.nodes["layer2.0.gate.conv"].inputs == ("layer1.1.relu3",)  # the gate reads the block's input
+    assert graph.nodes["layer4.1.multipool.select"].inputs[1] == "layer4.1.relu1"  # rate 0 copies
+
+
+def test_tied_branches_share_one_weight():
+    graph = network(multipool={"block": "layer4.1", "rates": [1, 2, 4], "tied": True})
+    keys = {graph.nodes[f"layer4.1.multipool.branches.{i}.conv"].weights["weight"] for i in range(3)}
+    assert keys == {"layer4.1.multipool.conv.weight"}
+
+
+def run(graph, x, backend="numpy"):
+    """Return ({output: array}, {gate: mask or index}) of a graph."""
+    model = Model(graph, backend=backend)
+    plan = lower(model._canonical, *x.shape[1:3])
+    decisions = {}
+    keep = lambda name, array: decisions.setdefault(name, array.copy())  # noqa: E731
+    got = execute(plan, model.backend, model._parameters, x, watch=keep)
+    return {name: got.value(node) for name, node in graph.outputs.items()}, decisions
+
+
+def test_random_networks_behave():
+    """Activations stay near one; with gate_bias 0 the gates are, taken together, about half open."""
+    shares = []
+    for seed in range(3):
+        graph = network(seed=seed, gate_bias=0.0)
+        outputs, decisions = run(graph, MAKER.network_input({"seed": seed}))
+        assert 0.1 < outputs["labels"].std() < 30
+        shares += [decisions[name].mean() for name in graph.gates()]
+    assert 0.25 < np.mean(shares) < 0.75
+
+
+def test_builder_by_hand():
+    g = GraphBuilder(channels=2, seed=0)
+    x = g.relu(g.norm(g.conv("input", 4, kernel=3, padding=1, name="conv"), name="bn"), name="relu")
+    mask = g.gate(g.conv(x, 2, kernel=1, bias=True, name="score"), name="gate")
+    y = g.select(mask, (x, g.conv(x, 4, kernel=(3, 1), padding=(1, 0), name="wide")), name="select")
+    y = g.bilinear(g.max_pool(y, kernel=2, name="pool"), like="input", name="up")
+    graph = g.finish({"both": g.concat([y, x], name="cat")})
+    assert graph.infer(6, 8)["cat"].shape == (6, 8, 8)
+    assert graph.nodes["gate"].attrs["gate_index"] == 0
+    assert Model(graph, backend="numpy").forward(np.ones((1, 6, 8, 2), np.float32))["both"].shape == (1, 6, 8, 8)
+
+
+@pytest.mark.parametrize("name", list(MAKER.CASES))
+def test_golden_outputs_of_torch(name, backend_name):
+    """Every decision as torch's; every output within 16 times torch's own distance from float64."""
+    golden = np.load(MAKER.PATH)
+    case = MAKER.CASES[name]
+    assert json.loads(str(golden[f"{name}/options"])) == json.loads(json.dumps(case)), "run make_torch_networks.py"
+    outputs, decisions = run(pagnp.nn.pag_resnet(**case), MAKER.network_input(case), backend_name)
+    for key in (key for key in golden.files if key.startswith(f"{name}/decisions/")):
+        assert np.array_equal(decisions[key.rpartition("/")[2]], golden[key]), key
+    for output, got in outputs.items():
+        want = golden[f"{name}/output/{output}"].transpose(0, 2, 3, 1)
+        bound = 16 * max(float(golden[f"{name}/torch_error/{output}"]), 2.0**-23 * np.abs(want).max())
+        error = np.abs(got - want).max()
+        assert error <= bound, f"{output}: error {error}, bound {bound}"

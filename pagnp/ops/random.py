@@ -1,0 +1,48 @@
+"""Counter-based random numbers and Gumbel noise."""
+
+import numpy as np
+
+from pagnp.errors import ShapeError, UsageError
+from pagnp.ops import checks
+from pagnp.ops.gate import FORMS
+
+
+def philox4x32(counter, key, *, backend="numpy"):
+    """Return Philox4x32-10 blocks.
+
+    counter  (m, 4) uint32
+    key      (2,) uint32
+    returns  (m, 4) uint32
+
+    Raises:   DtypeError, ShapeError.
+    Source:   Salmon et al. 2011; equal to Random123's philox4x32x10.
+    """
+    counter = checks.array("philox4x32", "counter", counter, np.uint32, "(m, 4)")
+    key = checks.array("philox4x32", "key", key, np.uint32, "(2,)")
+    if counter.shape[1] != 4 or key.shape != (2,):
+        raise ShapeError(f"philox4x32: counter {counter.shape}, key {key.shape}; need (m, 4) and (2,)")
+    out = np.empty_like(counter)
+    checks.kernel("philox4x32", backend)(counter, key, out)
+    return out
+
+
+def gumbel_noise(h, w, channels, *, seed, gate_index=0, form="kong2018", y0=0, x0=0, backend="numpy"):
+    """Return the Gumbel noise of a gate over a map, or over a part of it that starts at (y0, x0).
+
+    seed        0 .. 2^64 - 1; gate_index numbers the gate in its network
+    form        kong2018 or torch
+    returns     (h, w, channels) float32; the same for every image of a batch
+
+    Numerics: EXACT; Philox4x32-10 by pixel, channel, gate and seed, then f32(-log64(-log64(u))) (docs/NUMERICS.md).
+    Raises:   UsageError.
+    """
+    op = "gumbel_noise"
+    shape = tuple(checks.integer(op, name, value, 1) for name, value in (("h", h), ("w", w), ("channels", channels)))
+    numbers = {"seed": seed, "gate_index": gate_index, "y0": y0, "x0": x0}
+    seed, gate_index, y0, x0 = (checks.integer(op, name, value, 0) for name, value in numbers.items())
+    if seed >= 1 << 64 or max(gate_index, y0 + shape[0], x0 + shape[1]) >= 1 << 32:
+        raise UsageError(f"{op}: seed {seed} needs 64 bits at most, gate_index and coordinates 32")
+    checks.choice(op, "form", form, FORMS)
+    out = np.empty(shape, np.float32)
+    checks.kernel(op, backend)(seed, gate_index, form, y0, x0, out)
+    return out

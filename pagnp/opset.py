@@ -348,3 +348,12 @@ def check_kinds(node, kinds):
                 _fail(node, f"a mask chooses between 2 branches, there are {len(kinds) - 1}")
         elif need != "any" and kind != need:
             _fail(node, f"input '{node.inputs[place]}' is a {kind}, need a {need}")
+    if node.op == "compare":
+        _check_compared(node, kinds)
+
+
+def _check_compared(node, kinds):
+    if "mask" in kinds or len(set(kinds)) > 1:
+        _fail(node, f"compares a {' with a '.join(kinds)}; need tensors or indices")
+    if kinds[0] == "index" and node.attrs.get("value", 0) % 1:
+        _fail(node, f"an index is compared with a whole number, not {node.attrs['value']}")

@@ -214,7 +214,7 @@ def _call(run, node, ins, out):
     if op in ("add", "sub", "mul", "div"):
         k.kernels[op](*_operands(a, ins), out)
     elif op == "compare":
-        _compare(k, a, ins, out)
+        k.compare(*_operands(a, ins), a["op"], out if ins[0].ndim == 3 else out[..., None])
     elif op in ("max_pool2d", "avg_pool2d"):
         extra = tuple(a["dilation"]) if op == "max_pool2d" else a["count_include_pad"]
         k.kernels[op](ins[0], tuple(a["kernel"]), tuple(a["stride"]), tuple(a["padding"]), extra, out)
@@ -247,22 +247,11 @@ def _call(run, node, ins, out):
 
 
 def _operands(attrs, ins):
-    """Return the two operands of a binary op; a number becomes a (1, 1, 1, 1) tensor."""
+    """Return the two operands of a binary op; a number becomes an array of one element."""
     if len(ins) == 2:
         return ins
-    value = np.full((1, 1, 1, 1), attrs["value"], np.float32)
+    value = np.full((1,) * ins[0].ndim, attrs["value"], ins[0].dtype)
     return (value, ins[0]) if attrs.get("reverse") else (ins[0], value)
-
-
-def _compare(k, attrs, ins, out):
-    if ins[0].dtype == np.float32:
-        k.compare(*_operands(attrs, ins), attrs["op"], out[..., None])
-        return
-    compare = {
-        **{"gt": np.greater, "ge": np.greater_equal, "lt": np.less},
-        **{"le": np.less_equal, "eq": np.equal, "ne": np.not_equal},
-    }[attrs["op"]]
-    compare(ins[0], ins[1] if len(ins) == 2 else attrs["value"], out=out)
 
 
 def bilinear_deconv(k, weight, factor, x, out):

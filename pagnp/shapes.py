@@ -1,5 +1,7 @@
 """Output sizes of the spatial ops: one place for `ops` and `graph`."""
 
+import numpy as np
+
 from pagnp.errors import ShapeError
 
 
@@ -44,9 +46,18 @@ def pool_size(op, size, kernel, stride, before, after, dilation, ceil_mode):
 
 
 def pool2d_size(op, h_in, w_in, kernel, stride, padding, dilation, ceil_mode):
-    """Return (h_out, w_out) of a pooling; padding is (top, bottom, left, right)."""
-    top, bottom, left, right = padding
-    return (
-        pool_size(op, h_in, kernel[0], stride[0], top, bottom, dilation[0], ceil_mode),
-        pool_size(op, w_in, kernel[1], stride[1], left, right, dilation[1], ceil_mode),
-    )
+    """Return (h_out, w_out) of a pooling; padding is (top, bottom, left, right).
+
+    Raises: ShapeError if a window would hold no real pixel.
+    """
+    sizes = []
+    for axis, size in enumerate((h_in, w_in)):
+        before, after = padding[2 * axis : 2 * axis + 2]
+        out = pool_size(op, size, kernel[axis], stride[axis], before, after, dilation[axis], ceil_mode)
+        reads = np.arange(out)[:, None] * stride[axis] - before + np.arange(kernel[axis]) * dilation[axis]
+        empty = ~((reads >= 0) & (reads < size)).any(axis=1)
+        if empty.any():
+            window = f"window {int(np.argmax(empty))} of axis {'hw'[axis]}"
+            raise ShapeError(f"{op}: {window} lies in the padding {tuple(padding)} alone; use less padding")
+        sizes.append(out)
+    return tuple(sizes)

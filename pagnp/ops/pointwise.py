@@ -36,10 +36,13 @@ def div(a, b, *, backend="numpy"):
 def compare(a, b, op, *, backend="numpy"):
     """Return the bool array of a op b; op is gt, ge, lt, le, eq or ne. Arguments and errors as `add`.
 
+    Indices (int32 arrays) are compared with each other or with a whole number.
+
     Numerics: EXACT; IEEE: with a NaN only `ne` holds, and -0 == +0.
     """
     checks.choice("compare", "op", op, _COMPARISONS)
-    return _binary("compare", a, b, np.bool_, backend, op)
+    index = any(isinstance(value, np.ndarray) and value.dtype == np.int32 for value in (a, b))
+    return _binary("compare", a, b, np.bool_, backend, op, dtype_in=np.int32 if index else np.float32)
 
 
 def relu(x, *, backend="numpy"):
@@ -126,14 +129,17 @@ def normalize_image(image_u8, scale, shift):
     return out
 
 
-def _operand(op, name, value):
-    """Return a float32 array; a Python or NumPy number becomes the nearest float32."""
+def _operand(op, name, value, dtype=np.float32):
+    """Return an array of `dtype`; a Python or NumPy number becomes the nearest float32, or must be a whole int32."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number, np.ndarray)):
         raise DtypeError(f"{op}: {name} is a {type(value).__name__}, need a float32 array or a number")
-    if isinstance(value, np.ndarray) and value.dtype != np.float32:
-        raise DtypeError(f"{op}: {name} is {value.dtype}, need float32; convert it with {name}.astype(np.float32)")
+    if isinstance(value, np.ndarray) and value.dtype != dtype:
+        need = np.dtype(dtype).name
+        raise DtypeError(f"{op}: {name} is {value.dtype}, need {need}; convert it with {name}.astype(np.{need})")
+    if dtype == np.int32 and not isinstance(value, np.ndarray) and np.int32(value) != value:
+        raise DtypeError(f"{op}: {name} is {value}; an index is compared with a whole number")
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(value, np.float32).reshape(np.shape(value))
+        return np.ascontiguousarray(value, dtype).reshape(np.shape(value))
 
 
 def _broadcast_shape(op, operands):
@@ -144,9 +150,9 @@ def _broadcast_shape(op, operands):
         raise ShapeError(f"{op}: shapes {shapes} do not broadcast; sizes must be equal or 1") from error
 
 
-def _binary(op, a, b, dtype, backend, *extra):
+def _binary(op, a, b, dtype, backend, *extra, dtype_in=np.float32):
     """Check a pair, widen both to four axes, call the kernel."""
-    operands = [_operand(op, "a", a), _operand(op, "b", b)]
+    operands = [_operand(op, "a", a, dtype_in), _operand(op, "b", b, dtype_in)]
     shape = _broadcast_shape(op, operands)
     if len(shape) > 4:
         raise ShapeError(f"{op}: the result has {len(shape)} axes {shape}, need at most 4 (n, h, w, c)")

@@ -2,7 +2,6 @@
 
 import numpy as np
 
-from pagnp.errors import ShapeError
 from pagnp.ops import checks
 from pagnp.shapes import pool2d_size
 
@@ -50,13 +49,4 @@ def _check(op, x, kernel, stride, padding, dilation):
 
 def _allocate(op, x, kernel, stride, padding, dilation, ceil_mode):
     size = pool2d_size(op, x.shape[1], x.shape[2], kernel, stride, padding, dilation, bool(ceil_mode))
-    for axis in (0, 1):
-        length_in, before = x.shape[1 + axis], padding[2 * axis]
-        reads = np.arange(size[axis])[:, None] * stride[axis] - before + np.arange(kernel[axis]) * dilation[axis]
-        empty = ~((reads >= 0) & (reads < length_in)).any(axis=1)
-        if empty.any():
-            raise ShapeError(
-                f"{op}: window {int(np.argmax(empty))} of axis {'hw'[axis]} lies in the padding {padding} alone;"
-                " use less padding"
-            )
     return np.empty((x.shape[0], *size, x.shape[3]), np.float32)

@@ -72,9 +72,6 @@ def _binary(op, attrs, ins, call):
         ins = [value, ins[0]] if attrs.get("reverse") else [ins[0], value]
     if op != "compare":
         return getattr(ops, op)(*ins, **call)
-    if ins[0].dtype == np.int32:
-        names = {"gt": "greater", "ge": "greater_equal", "lt": "less", "le": "less_equal"}
-        return getattr(np, names.get(attrs["op"], {"eq": "equal", "ne": "not_equal"}.get(attrs["op"])))(*ins)
     out = ops.compare(*ins, attrs["op"], **call)
     return np.ascontiguousarray(out[..., 0]) if out.ndim == 4 else out
 
@@ -91,5 +88,6 @@ def _gate(node, z, backend, noise, seed, threshold):
         temperature=a["temperature"],
         noise=noise,
         threshold=threshold if hard else None,
+        index=bool(a.get("rates")),
         backend=backend,
     )

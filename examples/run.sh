@@ -1,0 +1,11 @@
+#!/bin/sh
+# Run the shipped model on the shipped image, or on the images named: sh examples/run.sh [IMAGES or options of pagnp run]
+# Makes a virtual environment on the first call; needs Python 3.11 to 3.13 and nothing else.
+set -eu
+root=$(cd "$(dirname "$0")/.." && pwd)
+. "$root/tools/venv.sh"
+ready_venv ""
+
+[ $# -gt 0 ] || set -- "$root/examples/images/room.png"
+"$venv/bin/pagnp" run --weights "$root/examples/models/rooms-seg.h5" --overwrite "$@"
+say "the pictures are in $(pwd)/pagnp-out (unless --out named another folder)"

@@ -1,0 +1,62 @@
+"""Options that several commands share, and their checks."""
+
+import re
+import sys
+
+import click
+
+from pagnp.errors import UsageError
+
+BACKENDS = ("numpy", "numba")
+
+
+def _set_debug(ctx, _option, value):
+    if value:
+        ctx.find_root().obj["debug"] = True
+
+
+debug_option = click.option(
+    "--debug",
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_set_debug,
+    help="Show the traceback of an error.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+weights_option = click.option("--weights", required=True, metavar="MODEL.h5", help="The model file.")
+arch_option = click.option(
+    "--arch", metavar="ARCH", help="The network of a plain state_dict: pag_resnet50, ... or a config.json."
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), metavar="N", help="Worker threads; default: all cores."
+)
+seed_option = click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, metavar="N")
+
+
+def parse_size(text, option="--size"):
+    """Return (h, w) of "HxW", for instance "480x640". Raises UsageError."""
+    match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", text)
+    if not match:
+        raise UsageError(f"{option} {text!r}: need height x width in pixels, for instance 480x640")
+    return int(match[1]), int(match[2])
+
+
+def load_model(weights, arch=None, backend="auto", threads=None):
+    """Load the model file `weights`, or with `arch` a plain state_dict, as a pagnp Model."""
+    import pagnp
+
+    if arch is None:
+        return pagnp.load(weights, backend=backend, threads=threads)
+    from pagnp import statedict
+
+    notices = []
+    graph = statedict.load(weights, arch, notices)
+    print_notices(notices)
+    return pagnp.Model(graph, backend=backend, threads=threads)
+
+
+def print_notices(notices):
+    """Print each of `notices` as one line on stderr."""
+    for notice in notices:
+        print(f"pagnp: note: {notice}", file=sys.stderr)

@@ -1,0 +1,177 @@
+"""`pagnp run`: images in, pictures and a table (or JSON) out."""
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from pagnp import outputs
+from pagnp.cli.options import (
+    BACKENDS,
+    arch_option,
+    debug_option,
+    json_option,
+    load_model,
+    print_notices,
+    seed_option,
+    threads_option,
+    weights_option,
+)
+from pagnp.cli.progress import progress
+from pagnp.cli.report import JsonReport, TableReport, describe
+from pagnp.errors import ImageError, MemoryLimitError, ShapeError, UsageError
+
+LISTED = 12  # names of existing files in an error message
+
+
+@click.command("run")
+@weights_option
+@arch_option
+@click.argument("images", nargs=-1, required=True, metavar="IMAGES...")
+@click.option("--out", default="pagnp-out", show_default=True, metavar="DIR", help="Folder for the pictures.")
+@click.option("--overwrite", is_flag=True, help="Replace files that exist.")
+@click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", show_default=True)
+@threads_option
+@click.option("--budget", type=click.FloatRange(0, 1), metavar="R", help="Share of the gated convs' work, 0 to 1.")
+@click.option("--threshold", type=float, metavar="T", help="Compute where z[1] - z[0] > T (default 0).")
+@click.option("--dense", is_flag=True, help="Compute everything, then select: the same bits, more work.")
+@click.option("--flip", is_flag=True, help="Average with the mirrored image.")
+@click.option("--save", default=",".join(outputs.DEFAULT_KINDS), show_default=True, metavar="KINDS")
+@json_option
+@seed_option
+@click.option("--gate-mode", type=click.Choice(["hard", "soft", "gumbel_hard", "gumbel_soft"]), metavar="MODE")
+@debug_option
+def command(weights, arch, images, out, overwrite, backend, threads, save, as_json, **call):
+    """Run a model on IMAGES (files or folders) and write its maps as pictures.
+
+    \b
+    Kinds to --save: labels, overlay, depth, normals, boundary, ponder (how many
+    gates computed each pixel), masks (one per gate), rates (chosen by each
+    MultiPool), npz (the raw arrays).
+
+    On stdout: height and width, seconds, dense and executed GMACs, the share of
+    the gated convolutions that was computed, and the digest of each image.
+    """
+    if call["budget"] is not None and call["threshold"] is not None:
+        raise UsageError("run: --budget and --threshold exclude each other; give one of them")
+    kinds = parse_kinds(save)
+    out = Path(out)
+    check_out(out)
+    model = load_model(weights, arch, backend, threads)
+    files = outputs.planned(model.graph, kinds)
+    note_missing(kinds, files, save)
+    failures = Failures()
+    paths = collect(images, out, failures)
+    bases = {path: out / stem for path, stem in outputs.stems(paths).items()}
+    check_targets(files, bases, overwrite)
+    report = JsonReport() if as_json else TableReport(paths)
+    with progress(len(paths), long_run=backend == "numpy") as shown:
+        for path in paths:
+            shown.advance(path.name)
+            with failures:
+                entry = run_one(model, path, files, bases[path], overwrite, call)
+                with shown.pause():
+                    report.add(entry)
+    report.finish()
+    return failures.exit_code
+
+
+def run_one(model, path, files, base, overwrite, call):
+    """Run one image, write its files, return its entry of the report."""
+    from pagnp.image import load_image
+
+    image = load_image(path).pixels
+    start = time.perf_counter()
+    try:
+        result = model(image, **call)
+    except (ShapeError, MemoryLimitError) as error:  # these name nodes and sizes, not the image
+        raise type(error)(f"{path}: {error}") from error
+    seconds = time.perf_counter() - start
+    return describe(path, image, seconds, result, outputs.write(files, result, image, base, overwrite))
+
+
+class Failures:
+    """Context manager around one image: prints its error and lets the others go on."""
+
+    def __init__(self):
+        self.exit_code = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, _trace):
+        if not isinstance(error, (ImageError, ShapeError, MemoryLimitError)):
+            return False
+        self.add(error)
+        return True
+
+    def add(self, error):
+        """Report `error`; a size that the network cannot take counts as a bad image."""
+        print(f"pagnp: error: {' '.join(str(error).split())}", file=sys.stderr)
+        code = error.exit_code if isinstance(error, MemoryLimitError) else ImageError.exit_code
+        self.exit_code = max(self.exit_code, code)
+
+
+def parse_kinds(text):
+    """Return the kinds of --save in their usual order. Raises UsageError on an unknown one."""
+    asked = [part.strip() for part in text.split(",") if part.strip()]
+    unknown = [kind for kind in asked if kind not in outputs.KINDS]
+    if unknown or not asked:
+        raise UsageError(f"run: --save {', '.join(unknown) or 'nothing'}: choose from {', '.join(outputs.KINDS)}")
+    return [kind for kind in outputs.KINDS if kind in asked]
+
+
+def note_missing(kinds, files, save):
+    """Say on stderr which kinds the user asked for that this model does not have."""
+    missing = set(kinds) - {file.kind for file in files}
+    if missing and save != ",".join(outputs.DEFAULT_KINDS):
+        print_notices([f"this model has no {', '.join(sorted(missing))} to save"])
+
+
+def check_out(out):
+    """Raise UsageError if `out` is not a folder that we can write to or make."""
+    existing = out
+    while not os.path.lexists(existing) and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise UsageError(f"run: --out {out}: {existing} is a file, not a folder; choose another one")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UsageError(f"run: --out {out}: no permission to write to {existing}; choose another folder")
+
+
+def collect(images, out, failures):
+    """Return the image paths of the arguments, each once; what is missing or empty is reported as a failure.
+
+    Pictures of an earlier run, in the folder `out` below an argument, are no input.
+    """
+    from pagnp.image import find_images
+
+    found = {}
+    for argument in images:
+        try:
+            paths = find_images([argument])
+            if Path(argument).is_dir() and out.resolve() != Path(argument).resolve():
+                paths = [path for path in paths if out.resolve() not in path.resolve().parents]
+            found.update((os.path.realpath(path), path) for path in paths if os.path.realpath(path) not in found)
+        except ImageError as error:
+            failures.add(error)
+    return list(found.values())
+
+
+def check_targets(files, bases, overwrite):
+    """Raise UsageError if a file to be written exists, is an input, or would be written twice."""
+    targets = [outputs.path_of(base, file) for base in bases.values() for file in files]
+    sources = {os.path.realpath(path) for path in bases}
+    clashing = [path for path in targets if os.path.realpath(path) in sources]
+    if clashing:
+        raise UsageError(f"run: {clashing[0]} is an input and would be written too; choose another --out")
+    twice = [path for path in targets if targets.count(path) > 1] if len(set(targets)) < len(targets) else []
+    if twice:
+        raise UsageError(f"run: {twice[0]} would be written for two images; run them apart")
+    existing = [path for path in targets if os.path.lexists(path)]
+    if existing and not overwrite:
+        names = ", ".join(str(path) for path in existing[:LISTED])
+        more = f" and {len(existing) - LISTED} more" if len(existing) > LISTED else ""
+        raise UsageError(f"run: these files exist: {names}{more}; add --overwrite or choose another --out")

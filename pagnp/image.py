@@ -1,0 +1,239 @@
+"""Read pictures: PNG, JPEG and TIFF files, arrays and PIL images become (h, w, 3) uint8.
+
+The contract begins at these pixels. What a file holds is told by its content, never by its name. Only Pillow's three
+readers are used, called directly: Image.open would try every format, and its size limit and warnings are global
+settings of the host program.
+"""
+
+import contextlib
+import functools
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PillowImage
+from PIL.ExifTags import Base as ExifTag
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+
+from pagnp.contract import digest
+from pagnp.errors import ImageError, MemoryLimitError
+
+MAX_PIXELS = 200_000_000
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")  # what is taken from a folder
+READABLE = "PNG, JPEG and TIFF"
+
+_READERS = (
+    (b"\x89PNG\r\n\x1a\n", PngImageFile),
+    (b"\xff\xd8\xff", JpegImageFile),  # of a phone's multi-picture JPEG this reads the photograph, its first picture
+    (b"II*\0", TiffImageFile),
+    (b"MM\0*", TiffImageFile),
+    (b"II+\0", TiffImageFile),  # BigTIFF
+    (b"MM\0+", TiffImageFile),
+)
+_REFUSED = ((8, b"WEBP", "WEBP"), (0, b"BM", "BMP"), (0, b"GIF8", "GIF"), (4, b"ftyp", "HEIC or AVIF"))
+
+# Palettes go by way of RGBA: on the direct way Pillow warns about those with transparency.
+_TO_RGB = {"1": "RGB", "L": "RGB", "LA": "RGB", "P": "RGBA", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGB", "RGBX": "RGB"}
+_GREY16 = ("I;16", "I;16L", "I;16B", "I;16N")
+_TURNS = {  # EXIF orientation -> how to bring the picture upright
+    2: PillowImage.Transpose.FLIP_LEFT_RIGHT,
+    3: PillowImage.Transpose.ROTATE_180,
+    4: PillowImage.Transpose.FLIP_TOP_BOTTOM,
+    5: PillowImage.Transpose.TRANSPOSE,
+    6: PillowImage.Transpose.ROTATE_270,
+    7: PillowImage.Transpose.TRANSVERSE,
+    8: PillowImage.Transpose.ROTATE_90,
+}
+# Tags and values of TIFF 6.0
+_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT = 258, 262, 284, 339
+_MIN_IS_WHITE, _SEPARATE_PLANES, _UNSIGNED = 0, 2, 1
+
+
+@dataclass(frozen=True)
+class Image:
+    """Decoded pixels, C-contiguous (h, w, 3) uint8, and the file they came from (None for an array)."""
+
+    pixels: np.ndarray
+    path: Path | None = None
+
+    @property
+    def size(self):
+        """(h, w)"""
+        return self.pixels.shape[:2]
+
+    @functools.cached_property
+    def digest(self):
+        """SHA-256 of the pixels by the contract's rule: it goes into receipts, because JPEG decoders differ."""
+        return digest(self.pixels)
+
+
+def load_image(path, max_pixels=MAX_PIXELS):
+    """Read the PNG, JPEG or TIFF file at `path`, upright by its EXIF orientation, as an Image.
+
+    16-bit channels become v >> 8, grey becomes RGB, alpha is dropped.
+    Raises: ImageError (missing, damaged, another format, CMYK, float, several frames, more than `max_pixels` pixels by
+            its header), MemoryLimitError.
+    """
+    path = Path(path)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            kind = "a folder" if path.is_dir() else "a device or pipe"
+            raise ImageError(f"{path}: is {kind}, not an image; give the file's name")
+        with open(path, "rb") as file:
+            return Image(_decode(file, path, max_pixels), path)
+    except FileNotFoundError as error:
+        raise ImageError(f"{path}: no such file; check its name") from error
+    except OSError as error:
+        raise ImageError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
+
+
+def from_array(x):
+    """Return `x`, a (h, w, 3) or grey (h, w) uint8 array or PIL image, as an Image. Raises ImageError on all else."""
+    if isinstance(x, Image):
+        return x
+    if isinstance(x, PillowImage.Image):
+        with _complaints("image"):
+            x.load()  # before the orientation is asked for: loading a TIFF turns it
+            return Image(_pixels(x, "image"))
+    if not isinstance(x, np.ndarray):
+        raise ImageError(f"image: got {type(x).__name__}; give a path, a PIL image or a (h, w, 3) uint8 array")
+    if x.dtype != np.uint8:
+        raise ImageError(f"image: the array is {x.dtype}, need uint8 with values 0 to 255")
+    if x.ndim == 2:
+        x = np.repeat(x[:, :, None], 3, axis=2)
+    if x.ndim != 3 or x.shape[2] != 3 or 0 in x.shape:
+        raise ImageError(f"image: the array is {x.shape}, need (h, w, 3) in RGB order, or (h, w) for grey")
+    return Image(np.ascontiguousarray(x))
+
+
+def find_images(paths):
+    """Return the Paths of the image files named by `paths`, each once: files as they are, folders with all below them.
+
+    From a folder, files with one of EXTENSIONS (any case) are taken, sorted by path; hidden ones are left out.
+    Raises: ImageError if a path does not exist, or a folder has no image or cannot be read.
+    """
+    found = {}
+    for path in map(Path, paths):
+        if not os.path.lexists(path):
+            raise ImageError(f"{path}: no such file or folder; check its name")
+        for file in _images_below(path) if path.is_dir() else [path]:
+            found.setdefault(os.path.realpath(file), file)
+    return list(found.values())
+
+
+def _images_below(folder):
+    """Return the sorted image files in `folder` and its subfolders; links to folders are not followed."""
+
+    def refuse(error):
+        raise ImageError(f"{error.filename}: cannot be read ({error.strerror}); check its permissions") from error
+
+    files = []
+    for below, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        images = [name for name in names if name.lower().endswith(EXTENSIONS) and not name.startswith(".")]
+        files += [Path(below, name) for name in images]
+    if not files:
+        raise ImageError(f"{folder}: no image in this folder; pagnp takes files named {' '.join(EXTENSIONS)}")
+    return sorted(files)
+
+
+@contextlib.contextmanager
+def _complaints(name):
+    """Turn every complaint of a decoder about the picture `name` into an ImageError."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except MemoryError as error:
+        raise MemoryLimitError(f"{name}: not enough memory to decode it; use a smaller image") from error
+    except Exception as error:  # on damaged files Pillow raises nearly anything: OSError, SyntaxError, struct.error ...
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"{name}: damaged or cut short ({reason}); get the file again or save it anew") from error
+
+
+def _decode(file, path, max_pixels):
+    """Return the pixels of the open `file`."""
+    reader = _reader(file, path)
+    with _complaints(path), reader(file) as image:
+        _check_header(image, path, max_pixels)
+        image.load()
+        return _pixels(image, path)
+
+
+def _reader(file, path):
+    """Return Pillow's class for what `file` holds, by its first bytes."""
+    start = file.read(12)
+    file.seek(0)
+    if not start:
+        raise ImageError(f"{path}: is empty; get the file again")
+    for magic, reader in _READERS:
+        if start.startswith(magic):
+            return reader
+    for offset, magic, name in _REFUSED:
+        if start[offset:].startswith(magic):
+            raise ImageError(f"{path}: is {name}; pagnp reads {READABLE}: save it as PNG first")
+    raise ImageError(f"{path}: is not an image that pagnp knows; it reads {READABLE}")
+
+
+def _check_header(image, path, max_pixels):
+    """Raise ImageError for what the header alone rules out, before anything is decoded."""
+    w, h = image.size
+    if w < 1 or h < 1:
+        raise ImageError(f"{path}: has no pixels ({w} x {h}); get the file again")
+    if w * h > max_pixels:
+        raise ImageError(
+            f"{path}: {w} x {h} is {w * h / 1e6:.0f} megapixels, the limit is {max_pixels / 1e6:g}; make it smaller"
+        )
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise ImageError(f"{path}: holds {frames} pictures; save the one you want as a file of its own")
+    if isinstance(image, TiffImageFile):
+        _check_tiff(image, path)
+
+
+def _check_tiff(image, path):
+    """Raise ImageError for samples that Pillow would hand over unscaled or wrongly."""
+    bits = set(image.tag_v2.get(_BITS_PER_SAMPLE, (1,)))
+    formats = set(image.tag_v2.get(_SAMPLE_FORMAT, (_UNSIGNED,)))
+    if formats != {_UNSIGNED} or not bits <= {1, 2, 4, 8, 16}:
+        kind = "float or signed" if formats != {_UNSIGNED} else "/".join(map(str, sorted(bits))) + "-bit"
+        raise ImageError(f"{path}: has {kind} samples; pagnp reads 8 and 16 bits, unsigned: save it as 8-bit RGB")
+    # Pillow 13 takes the bytes of separate 16-bit planes for 8-bit samples.
+    if 16 in bits and image.tag_v2.get(_PLANAR) == _SEPARATE_PLANES:
+        raise ImageError(f"{path}: has 16-bit samples in separate planes; save it interleaved or as PNG")
+
+
+def _pixels(image, name):
+    """Return a loaded PIL image as (h, w, 3) uint8, upright."""
+    if 0 in image.size:
+        raise ImageError(f"{name}: has no pixels ({image.width} x {image.height})")
+    if image.mode in _GREY16 or (image.mode == "I" and image.format == "PNG"):  # "I": Pillow before 11
+        picture = PillowImage.fromarray(_grey16_to_8(image))
+    elif image.mode in _TO_RGB:
+        picture = image
+    else:
+        raise ImageError(f"{name}: has {image.mode} colours; pagnp reads grey, RGB and palettes: save it as 8-bit RGB")
+    turn = _TURNS.get(_orientation(image))
+    if turn is not None:
+        picture = picture.transpose(turn)
+    return np.ascontiguousarray(np.asarray(picture.convert(_TO_RGB[picture.mode]))[:, :, :3])
+
+
+def _grey16_to_8(image):
+    """Return the upper bytes of 16-bit grey; Pillow leaves a TIFF's white-is-zero scale as it is."""
+    grey = np.asarray(image).astype(np.uint16)
+    if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _MIN_IS_WHITE:
+        grey = ~grey
+    return (grey >> 8).astype(np.uint8)
+
+
+def _orientation(image):
+    """Return the EXIF orientation, 1 where there is none. (Of a TIFF, load() has turned the image and removed it.)"""
+    try:
+        return int(image.getexif().get(ExifTag.Orientation, 1))
+    except Exception:  # unreadable EXIF raises nearly anything; it says nothing about the orientation then
+        return 1

@@ -1,0 +1,223 @@
+"""Rows of conv2d, conv_transpose2d and bilinear_deconv."""
+
+from pagnp.shapes import conv2d_size, conv_transpose2d_size
+from pagnp.testing import fills
+from pagnp.testing.case import Arrangement, Case, pair, sides
+
+EPILOGUES = [
+    {"epilogue": epilogue, "residual": residual, "relu": relu}
+    for epilogue in (None, "bias", "norm")
+    for residual in (None, "residual", "in_place")
+    for relu in (False, True)
+]
+
+
+def epilogue_args(case, shape):
+    """Return scale, shift, bias, residual, relu of a case whose output has `shape`."""
+    kind, fill, seed, c_out = case.get("epilogue"), case.get("fill"), case.get("seed"), shape[-1]
+    return {
+        "scale": fills.fill(fill, seed, 2, (c_out,)) if kind == "norm" else None,
+        "shift": fills.fill(fill, seed, 3, (c_out,)) if kind == "norm" else None,
+        "bias": fills.fill(fill, seed, 4, (c_out,)) if kind == "bias" else None,
+        "residual": fills.fill(fill, seed, 5, shape) if case.get("residual") else None,
+        "relu": bool(case.get("relu")),
+    }
+
+
+def arrange_conv2d(case):
+    """Return the arrays of a conv2d row."""
+    kernel, stride, dilation = pair(case.get("k")), pair(case.get("stride")), pair(case.get("dilation"))
+    padding, groups, c_out = sides(case.get("padding")), case.get("groups"), case.get("c_out")
+    n, h_in, w_in, c_in = case.x_shape
+    h_out, w_out = conv2d_size(h_in, w_in, kernel, stride, padding, dilation)
+    shape, sites = (n, h_out, w_out, c_out), None
+    if case.get("sites"):
+        sites = fills.sites(case.get("sites"), case.get("seed"), (n, h_out, w_out))
+        shape = (len(sites), c_out) if case.get("layout") == "compact" else shape
+    args = {
+        "x": fills.fill(case.get("fill"), case.get("seed"), 0, case.x_shape),
+        "weight": fills.fill(case.get("fill"), case.get("seed"), 1, (*kernel, c_in // groups, c_out)),
+        **epilogue_args(case, shape),
+        **{"sites": sites, "stride": stride, "padding": padding, "dilation": dilation, "groups": groups},
+    }
+    return Arrangement(args, shape, in_place=case.get("residual") == "in_place")
+
+
+def arrange_conv_transpose2d(case):
+    """Return the arrays of a conv_transpose2d row."""
+    kernel, stride, dilation = pair(case.get("k")), pair(case.get("stride")), pair(case.get("dilation"))
+    padding, groups, c_out = sides(case.get("padding")), case.get("groups"), case.get("c_out")
+    n, h_in, w_in, c_in = case.x_shape
+    extra = pair(case.get("output_padding", 0))
+    h_out, w_out = conv_transpose2d_size(h_in, w_in, kernel, stride, padding, extra, dilation)
+    shape = (n, h_out, w_out, c_out)
+    args = {
+        "x": fills.fill(case.get("fill"), case.get("seed"), 0, case.x_shape),
+        "weight": fills.fill(case.get("fill"), case.get("seed"), 1, (*kernel, c_in, c_out // groups)),
+        **epilogue_args(case, shape),
+        **{"stride": stride, "padding": padding, "dilation": dilation, "groups": groups},
+    }
+    return Arrangement(args, shape, in_place=case.get("residual") == "in_place")
+
+
+def arrange_bilinear_deconv(case):
+    """Return the arrays of a bilinear_deconv row: a composite, `factor` times larger than x."""
+    n, h_in, w_in, c_in = case.x_shape
+    factor = case.get("factor")
+    args = {"x": fills.fill(case.get("fill"), case.get("seed"), 0, case.x_shape), "factor": factor}
+    return Arrangement(args, (n, h_in * factor, w_in * factor, c_in))
+
+
+def conv(c_in, h_in, w_in, c_out, k, fill="normal", seed=11, **more):
+    """A conv2d row, sizes first."""
+    return Case("conv2d", c_in=c_in, h_in=h_in, w_in=w_in, c_out=c_out, k=k, **more, fill=fill, seed=seed)
+
+
+def deconv(c_in, h_in, w_in, c_out, k, fill="normal", seed=11, **more):
+    """A conv_transpose2d row, sizes first."""
+    return Case("conv_transpose2d", c_in=c_in, h_in=h_in, w_in=w_in, c_out=c_out, k=k, **more, fill=fill, seed=seed)
+
+
+def _size_rows():
+    """Pixels, channels and lengths of the reduction around tile edges and around the cut at 128."""
+    widths = (1, 2, 5, 6, 7, 8, 13, 14, 15, 16, 17, 28, 29, 31, 32, 33, 63, 64, 65)
+    yield from (conv(3, 2, w, 5, 3, padding=1, seed=12) for w in widths)
+    yield from (conv(16, 1, w, 33, 1, seed=13) for w in widths)
+    yield from (conv(8, h, 3, 16, 3, padding=1, seed=14) for h in (1, 5, 6, 7, 13, 14, 15, 65))
+    yield from (conv(c, 5, 6, 9, 3, padding=1, seed=15) for c in (1, 2, 3, 16, 31, 32, 33, 64, 65))
+    yield from (conv(5, 4, 7, c, 3, padding=1, seed=16) for c in (1, 2, 3, 4, 15, 16, 17, 31, 32, 33, 48, 64, 65, 96))
+    yield from (
+        conv(c, 3, 5, 7, 1, fill, 17) for c in (126, 127, 128, 129, 130, 256, 257) for fill in ("normal", "cancelling")
+    )
+    yield from (
+        conv(c, 4, 5, 6, 3, padding=1, seed=18) for c in (14, 15, 28, 29, 43, 57)
+    )  # 126, 135, 252, 261, 387, 513
+    yield from (conv(c, 9, 3, 20, (1, 3), padding=(0, 0, 1, 1), seed=19) for c in (42, 43, 86))
+    yield conv(64, 13, 14, 65, 3, padding=1, seed=20)
+    yield conv(129, 7, 15, 33, 3, "cancelling", 21, padding=1)
+
+
+def _window_rows():
+    """Kernel sizes, strides, dilations, four-sided paddings and groups."""
+    yield from (conv(3, 9, 10, 4, k, padding=k // 2, seed=31) for k in (1, 2, 3, 4, 5, 6, 7))
+    yield from (conv(3, 13, 15, 4, k, stride=2, padding=k // 2, seed=32) for k in (1, 2, 3, 5, 7))
+    yield from (conv(3, 8, 11, 4, k, seed=33) for k in ((1, 7), (7, 1), (3, 5), (2, 3), (1, 2)))
+    yield from (conv(4, 13, 11, 6, 3, stride=s, padding=1, seed=34) for s in ((1, 2), (2, 1), 3, (4, 3)))
+    yield from (conv(4, 13, 15, 6, 3, dilation=d, padding=d, seed=35) for d in (2, 4, 6, 8, 10))
+    yield conv(4, 13, 15, 6, 3, dilation=(1, 3), stride=(2, 1), padding=(1, 1, 3, 3), seed=36)
+    yield from (
+        conv(3, 6, 7, 5, 3, padding=p, seed=37)
+        for p in ((0, 1, 0, 1), (1, 0, 1, 0), (2, 0, 0, 2), (0, 0, 3, 1), (4, 5, 6, 7), (2, 2, 2, 2))
+    )
+    yield conv(3, 1, 1, 5, 3, padding=1, seed=38)
+    yield conv(3, 1, 1, 5, 7, padding=3, seed=38)
+    yield conv(3, 3, 3, 5, 3, seed=38)
+    yield conv(3, 33, 35, 16, 7, stride=2, padding=3, seed=39)
+    yield from (
+        conv(c, 6, 7, o, 3, padding=1, groups=g, seed=40) for c, o, g in ((4, 6, 2), (6, 9, 3), (8, 8, 8), (4, 12, 4))
+    )
+    yield from (conv(c, 5, 7, c, 3, padding=1, groups=c, seed=41) for c in (1, 3, 16, 33, 64))
+    yield conv(258, 2, 3, 4, 1, groups=2, seed=42)
+    yield conv(32, 4, 5, 32, 3, padding=1, groups=2, seed=43)
+    yield conv(6, 9, 9, 6, 5, groups=6, stride=2, dilation=2, padding=4, seed=44, epilogue="norm", relu=True)
+    yield from (conv(3, 5, 6, 7, 3, padding=1, n=n, seed=45) for n in (2, 3, 5))
+
+
+def _fill_rows():
+    """Every fill, on short and long chains."""
+    for fill in fills.FILLS:
+        yield conv(3, 5, 7, 4, 3, fill, 51, padding=1)
+        yield conv(20, 4, 5, 17, 3, fill, 52, padding=1, epilogue="norm", residual="residual", relu=True)
+        yield conv(130, 2, 7, 16, 1, fill, 53, epilogue="bias")
+        yield conv(5, 4, 6, 5, 3, fill, 54, padding=1, groups=5, epilogue="bias", relu=True)
+        yield conv(6, 5, 6, 7, 3, fill, 55, padding=1, sites="random", epilogue="norm", residual="residual")
+        yield conv(16, 6, 33, 32, 3, fill, 56, padding=1)
+        yield conv(1, 4, 7, 9, 1, fill, 57)  # one term: a product that underflows leaves -0
+
+
+def _epilogue_rows():
+    """Every epilogue, dense, on the compact rows and scattered."""
+    for row in EPILOGUES:
+        yield conv(6, 5, 7, 19, 3, "normal", 61, padding=1, **row)
+        yield conv(6, 5, 7, 19, 1, "signed_zeros", 62, **row)
+        yield conv(6, 5, 7, 19, 3, "inf_nan", 63, padding=1, sites="random", **row)
+        yield conv(6, 5, 7, 19, 3, "normal", 64, padding=1, sites="random", layout="scattered", **row)
+
+
+def _site_rows():
+    """Site sets, with strides, dilations, groups and batches."""
+    for sites in ("none", "one", "all", "random", "blobby"):
+        for layout in ("compact", "scattered"):
+            where = {"sites": sites, "layout": layout}
+            yield conv(5, 9, 11, 17, 3, padding=1, seed=71, **where)
+            yield conv(16, 8, 9, 33, 1, seed=72, **where)
+            yield conv(3, 9, 11, 8, 3, stride=2, padding=1, n=3, seed=73, epilogue="norm", relu=True, **where)
+    yield from (conv(8, 9, 11, 16, 3, dilation=d, padding=d, sites="blobby", seed=74) for d in (2, 4, 10))
+    yield from (conv(8, 9, 11, 16, 3, padding=1, groups=g, sites="random", seed=75) for g in (2, 8))
+    yield from (conv(15, 1, w, 16, 3, padding=1, sites="random", seed=76) for w in (5, 6, 7, 13, 14, 15, 33, 64, 65))
+    yield conv(43, 7, 9, 40, 3, "cancelling", 77, padding=1, sites="random")
+    yield conv(3, 15, 17, 8, 7, padding=(3, 2, 1, 0), stride=(2, 1), sites="random", seed=78)
+    yield conv(64, 14, 15, 64, 3, padding=1, sites="blobby", seed=79)
+
+
+def _deconv_rows():
+    """Transposed convs: strides, crops, dilations, groups, phases without taps."""
+    yield from (
+        deconv(3, 4, 5, 4, k, stride=s, seed=81) for k, s in ((2, 2), (3, 2), (4, 2), (3, 1), (1, 1), (5, 3), (2, 3))
+    )
+    yield from (deconv(5, 4, 5, 7, 4, stride=2, padding=p, seed=82) for p in (1, 2, (1, 0, 0, 1), (0, 2, 1, 1)))
+    yield from (deconv(3, 5, 4, 6, 3, stride=2, padding=1, output_padding=o, seed=83) for o in (1, (1, 0), (0, 1)))
+    yield from (deconv(3, 5, 4, 6, 3, stride=s, dilation=2, padding=1, seed=84) for s in (1, 2, 3))
+    yield from (
+        deconv(c, 4, 3, o, 4, stride=2, padding=1, groups=g, seed=85) for c, o, g in ((4, 6, 2), (6, 6, 6), (3, 9, 3))
+    )
+    yield from (deconv(c, 2, 3, 5, 3, stride=2, padding=1, seed=86) for c in (31, 32, 33, 64, 128, 129))
+    yield from (deconv(3, 3, w, 17, 4, stride=2, padding=1, seed=87) for w in (1, 2, 7, 8, 15, 16, 33))
+    yield from (deconv(6, 3, 4, 9, 4, fill, 88, stride=2, padding=1, epilogue="bias") for fill in fills.FILLS)
+    yield from (deconv(1, 2, 3, 19, 2, fill, 88, stride=2, epilogue="norm") for fill in fills.FILLS)
+    yield from (deconv(4, 3, 5, 9, 4, "normal", 89, stride=(2, 1), padding=(1, 1, 0, 2), **row) for row in EPILOGUES)
+    yield deconv(2, 3, 4, 3, (4, 2), stride=(2, 1), n=3, seed=90)
+    yield deconv(7, 5, 6, 7, 16, stride=8, padding=4, groups=7, seed=91)
+
+
+def _bilinear_deconv_rows():
+    """Factors, sizes and channel counts of the upsampling composite."""
+    for factor, c_in, h_in, w_in in (
+        (2, 3, 4, 5),
+        (4, 1, 3, 3),
+        (8, 5, 2, 3),
+        (8, 1, 1, 1),
+        (6, 2, 3, 2),
+        (16, 1, 2, 1),
+    ):
+        for fill in ("normal", "relu"):
+            yield Case("bilinear_deconv", c_in=c_in, h_in=h_in, w_in=w_in, factor=factor, fill=fill, seed=92)
+
+
+def _large_rows():
+    """Large enough for several threads, with sizes that no tile divides."""
+    yield conv(48, 40, 41, 50, 3, "normal", 95, padding=1, epilogue="norm", residual="in_place", relu=True)
+    yield conv(48, 40, 41, 50, 3, "normal", 96, padding=1, sites="blobby", epilogue="norm", relu=True)
+    yield conv(48, 40, 41, 50, 3, "relu", 96, padding=1, sites="random", layout="scattered", epilogue="bias")
+    yield conv(131, 40, 41, 67, 1, "normal", 97, epilogue="norm", n=2)
+    yield conv(3, 75, 83, 33, 7, "normal", 98, stride=2, padding=3, epilogue="norm", relu=True)
+    yield conv(70, 41, 43, 70, 3, "normal", 99, padding=1, groups=70, epilogue="bias")
+    yield deconv(33, 21, 22, 35, 4, "normal", 95, stride=2, padding=1, epilogue="bias", relu=True)
+    yield deconv(19, 12, 13, 19, 16, "normal", 96, stride=8, padding=4, groups=19)
+
+
+ARRANGE = {
+    "conv2d": arrange_conv2d,
+    "conv_transpose2d": arrange_conv_transpose2d,
+    "bilinear_deconv": arrange_bilinear_deconv,
+}
+ROWS = [
+    *_size_rows(),
+    *_window_rows(),
+    *_fill_rows(),
+    *_epilogue_rows(),
+    *_site_rows(),
+    *_deconv_rows(),
+    *_bilinear_deconv_rows(),
+    *_large_rows(),
+]

@@ -1,0 +1,174 @@
+"""conv2d on the CPU: weights packed for the tiles, and which kernel computes what.
+
+`conv_plain` is the definition line by line; `conv2d` gives its bits through `conv_tiles`, or `depthwise` where every
+channel has a filter of its own.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pagnp.backends.numba_cpu.conv_tiles import conv2d_f32_tiles
+from pagnp.backends.numba_cpu.depthwise import conv2d_f32_depthwise
+from pagnp.backends.numba_cpu.microkernel import TILES
+from pagnp.backends.numba_cpu.threads import parallel
+from pagnp.contract import BLOCK
+
+# Share of the peak that each tile shape reaches (Zen 4): a narrower one pays where a wider would be mostly padding.
+_TILE_SPEED = (1.0, 0.95, 0.85)
+_WEIGHTS_IN_L2 = 1 << 20  # bytes of packed weights up to which each tile runs through all of them
+_SUPER_PIXELS, _SUPER_BLOCKS = 288, 8  # above: this many pixels run through this many blocks of the reduction at a time
+_NARROW_INPUT = 16  # channels below which the taps of a kernel row are joined into one run
+_NO_SITES = np.empty(0, np.int32)
+
+
+@dataclass(frozen=True)
+class PackedWeight:
+    """A conv's weight as the kernels read it.
+
+    panels   (groups, ceil(c_out/width), steps, width) float32, steps = k_h*k_w*c_in; depthwise: (k_h*k_w, groups).
+             Channels are padded with zeros to whole panels, the reduction never.
+    kernel   (k_h, k_w);  c_in, c_out  channels of one group;  kind  index into TILES, or DEPTHWISE
+    """
+
+    panels: np.ndarray
+    kernel: tuple
+    groups: int
+    c_in: int
+    c_out: int
+    kind: int
+
+
+DEPTHWISE = -1
+
+
+@dataclass(frozen=True)
+class Epilogue:
+    """What follows the sum: fma(acc, scale, shift) or + bias or nothing, + residual, relu."""
+
+    scale: np.ndarray | None
+    shift: np.ndarray | None
+    bias: np.ndarray | None
+    residual: np.ndarray | None
+    relu: bool
+
+    @property
+    def mode(self):
+        """0 nothing, 1 scale and shift, 2 bias: the microkernel's numbers."""
+        return 1 if self.scale is not None else 2 if self.bias is not None else 0
+
+    @property
+    def added(self):
+        return self.bias if self.scale is None else self.shift
+
+
+def pack_conv2d(weight, groups, threads=1):
+    """Return the (k_h, k_w, c_in/groups, c_out) float32 `weight` as `conv2d` takes it."""
+    k_h, k_w, c_in, c_out = weight.shape
+    return pack_matrix(weight.reshape(-1, c_out), (k_h, k_w), groups, c_in)
+
+
+def pack_matrix(matrix, kernel, groups, c_in):
+    """Return the PackedWeight of a (k_h*k_w*c_in, c_out) weight matrix; `c_in` of one group."""
+    steps, c_out = matrix.shape
+    c_group = c_out // groups
+    if groups > 1 and c_in == c_group == 1:
+        return PackedWeight(np.array(matrix, order="C"), kernel, groups, 1, 1, DEPTHWISE)
+    costs = [-(-c_group // width) * width / speed for (_, width, _), speed in zip(TILES, _TILE_SPEED, strict=True)]
+    kind = costs.index(min(costs))
+    width = TILES[kind][1]
+    panels = _aligned_zeros((groups, -(-c_group // width), steps, width))
+    for group, panel in np.ndindex(panels.shape[:2]):
+        first = group * c_group + panel * width
+        columns = matrix[:, first : min(first + width, (group + 1) * c_group)]
+        panels[group, panel, :, : columns.shape[1]] = columns
+    return PackedWeight(panels, kernel, groups, c_in, c_group, kind)
+
+
+def _aligned_zeros(shape):
+    """Return float32 zeros that start on a cache line (64 bytes)."""
+    size = int(np.prod(shape))
+    room = np.zeros(size + 16, np.float32)
+    skip = -room.ctypes.data // 4 % 16
+    return room[skip : skip + size].reshape(shape)
+
+
+def conv2d(x, packed, scale, shift, bias, residual, relu, sites, stride, padding, dilation, groups, out, threads=1):
+    """Convolve `x`; with `sites`, only at those output pixels, bit for bit as the dense result.
+
+    x        (n, h_in, w_in, c_in)      float32
+    packed   PackedWeight
+    sites    (m,) int32, flat ((n*h_out) + oy)*w_out + ox; out is (m, c_out), or full size with only these rows written
+    Numerics: EXACT; fma chains of 128 over ky, kx, ci (contract.py).
+    """
+    (k_h, k_w), run = packed.kernel, packed.c_in
+    top, bottom, left, right = padding
+    h_out = (x.shape[1] + top + bottom - dilation[0] * (k_h - 1) - 1) // stride[0] + 1
+    w_out = (x.shape[2] + left + right - dilation[1] * (k_w - 1) - 1) // stride[1] + 1
+    rows = range(0, k_h * dilation[0], dilation[0])
+    columns = range(0, k_w * dilation[1], dilation[1])
+    if groups == 1 and dilation[1] == 1 and k_w > 1 and run < _NARROW_INPUT:
+        # With the padding written out, a kernel row is one run of k_w * c_in values in memory.
+        x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0))) if any(padding) else x
+        run, columns, top, left = k_w * run, (0,), 0, 0
+    place = (h_out, w_out, *stride, top, left, 1, 1, 0, 0, h_out, w_out)
+    epilogue = Epilogue(scale, shift, bias, residual, relu)
+    convolve(x, packed, run, tap_offsets(rows, columns), place, sites, epilogue, out, threads)
+
+
+def tap_offsets(rows, columns):
+    """Return (t, 2) int64: every (row, column), rows outermost."""
+    return np.array([(dy, dx) for dy in rows for dx in columns], np.int64).reshape(-1, 2)
+
+
+def convolve(x, packed, run, taps, place, sites, epilogue, out, threads):
+    """Compute the outputs at the grid's places (conv_tiles tells what `place` and `taps` are), `run` values a tap."""
+    count = x.shape[0] * place[0] * place[1] if sites is None else sites.size
+    is_compact = int(sites is not None and out.ndim == 2)
+    # Numba compiles anew for a read-only array; a copy of some integers is cheaper.
+    sites = _NO_SITES if sites is None else sites if sites.flags.writeable else sites.copy()
+    if count == 0:
+        return
+    if packed.kind == DEPTHWISE:
+        _depthwise(x, packed, taps, place, count, sites, is_compact, epilogue, out, threads)
+        return
+    zero_row = np.zeros(x.shape[3], np.float32)
+    arrays = (x, zero_row, packed.panels, out, epilogue.residual, epilogue.scale, epilogue.added)
+    addresses = tuple(0 if array is None else array.ctypes.data for array in arrays)
+    sizes = (count, run, packed.groups, packed.c_out, packed.kind, is_compact)
+    pixels = TILES[packed.kind][0]
+    tiles = -(-count // pixels)
+    order = _order(packed, pixels, tiles, threads)
+    chunk = max(1, tiles // (threads * 8) // order[0]) * order[0]
+    flags = (epilogue.mode, int(epilogue.relu))
+    parallel(
+        *(conv2d_f32_tiles, tiles, threads),
+        *(x.shape[1:], place, taps, sites, addresses, sizes, order, flags),
+        chunk=chunk,
+    )
+
+
+def _order(packed, pixels, tiles, threads):
+    """Return (tiles of a superblock, steps at once) that keep the weights in use in the L2 cache."""
+    _, panels, steps, width = packed.panels.shape
+    if 4 * panels * steps * width <= _WEIGHTS_IN_L2:
+        return 1, -(-steps // BLOCK) * BLOCK
+    superblocks = -(-tiles * pixels // _SUPER_PIXELS)
+    return -(-tiles // (-(-superblocks // threads) * threads)), _SUPER_BLOCKS * BLOCK
+
+
+def _depthwise(x, packed, taps, place, count, sites, is_compact, epilogue, out, threads):
+    channels = x.shape[3]
+    affine = np.zeros((2, channels), np.float32)
+    for row, values in enumerate((epilogue.scale, epilogue.added)):
+        if values is not None:
+            affine[row] = values
+    rows = out.reshape(-1, channels)
+    residual = rows if epilogue.residual is None else epilogue.residual.reshape(-1, channels)
+    flags = (epilogue.mode, int(epilogue.residual is not None), int(epilogue.relu))
+    chunk = max(1, -(-(1 << 15) // (channels * len(taps))), count // (threads * 8))
+    parallel(
+        *(conv2d_f32_depthwise, count, threads),
+        *(x, packed.panels, taps, place, sites, is_compact, affine, residual, flags, rows),
+        chunk=chunk,
+    )

@@ -1,0 +1,136 @@
+"""Share a kernel's work among threads.
+
+Not Numba's prange: its workqueue layer ends the process when two Python threads call at once, and its OpenMP layer ends
+a forked child. Kernels release the GIL, so ordinary Python threads are enough: a few workers per process, started on
+first use, take chunks of a job from one counter; the caller takes chunks too and never waits for a worker to start.
+"""
+
+import os
+import queue
+import threading
+
+from pagnp.errors import ContractError
+
+CHUNKS_PER_THREAD = 4  # small enough to balance uneven chunks, large enough that a call (microseconds) does not show
+
+_SUBNORMAL = 2.0**-1060
+_HALF = 0.5
+
+
+def default_threads():
+    """Return the number of cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return max(1, len(os.sched_getaffinity(0)))
+    return max(1, os.cpu_count() or 1)
+
+
+def parallel(kernel, total, threads, *args, chunk=None):
+    """Call kernel(start, stop, *args) over [0, total) in chunks, on up to `threads` threads; return when all is done.
+
+    kernel   a nogil function whose chunks write to places of their own
+    chunk    size of a chunk; None divides `total` into a few chunks a thread. One chunk runs in the caller alone
+    Raises:  what a chunk raised first; ContractError if subnormals are switched off in a thread.
+    """
+    if total <= 0:
+        return
+    if chunk is None:
+        chunk = -(-total // (threads * CHUNKS_PER_THREAD)) if threads > 1 else total
+    if threads <= 1 or total <= chunk:
+        check_subnormals()
+        for start in range(0, total, chunk):
+            kernel(start, min(start + chunk, total), *args)
+        return
+    job = _Job(kernel, total, chunk, args)
+    _workers.offer(job, min(threads, -(-total // chunk)) - 1)
+    job.finish()
+
+
+def check_subnormals():
+    """Raise ContractError if this thread flushes subnormals to zero."""
+    if _SUBNORMAL * _HALF == 0.0:
+        raise ContractError(
+            "this thread flushes subnormal numbers to zero, the contract keeps them; a library of the host program was "
+            "built with -ffast-math: load it in another process"
+        )
+
+
+class _Job:
+    """One call of `parallel`: the next chunk, who is at work on it, and the first error."""
+
+    def __init__(self, kernel, total, chunk, args):
+        self.kernel, self.total, self.chunk, self.args = kernel, total, chunk, args
+        self.next_start = 0
+        self.active = 0
+        self.error = None
+        self.changed = threading.Condition()
+
+    def work(self):
+        """Take chunks until none is left. Late workers find none and leave at once."""
+        with self.changed:
+            self.active += 1
+        try:
+            check_subnormals()
+            while (start := self._take()) is not None:
+                self.kernel(start, min(start + self.chunk, self.total), *self.args)
+        except BaseException as error:
+            with self.changed:
+                self.next_start = self.total
+                self.error = self.error or error
+        finally:
+            with self.changed:
+                self.active -= 1
+                self.changed.notify_all()
+
+    def finish(self):
+        """Work in the caller, then wait for the workers still at a chunk: they write to the caller's arrays."""
+        self.work()
+        with self.changed:
+            while self.active:
+                try:
+                    self.changed.wait()
+                except KeyboardInterrupt as error:
+                    self.next_start = self.total
+                    self.error = self.error or error
+        if self.error is not None:
+            raise self.error
+
+    def _take(self):
+        with self.changed:
+            start = self.next_start
+            self.next_start = min(start + self.chunk, self.total)
+        return start if start < self.total else None
+
+
+class _Workers:
+    """Daemon threads that wait for jobs. More are started when a call asks for more than there are."""
+
+    def __init__(self):
+        self.jobs = queue.SimpleQueue()
+        self.count = 0
+        self.lock = threading.Lock()
+
+    def offer(self, job, helpers):
+        """Ask `helpers` workers to join `job`."""
+        with self.lock:
+            while self.count < helpers:
+                self.count += 1
+                threading.Thread(target=self._serve, name=f"pagnp-{self.count}", daemon=True).start()
+        for _ in range(helpers):
+            self.jobs.put(job)
+
+    def _serve(self):
+        while True:
+            job = self.jobs.get()
+            job.work()
+            del job  # its arrays must not live on while this thread waits
+
+
+def _forget_workers():
+    """After a fork the child has no worker threads, and the lock may have been held by one: start over."""
+    global _workers
+    _workers = _Workers()
+
+
+_workers = _Workers()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_workers)

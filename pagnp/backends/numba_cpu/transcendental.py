@@ -1,0 +1,144 @@
+"""exp, exp10, log and sigmoid by the float64 routines of backends/constants.py, operation by operation.
+
+Numba fuses no product and sum by itself, so every `*` and `+` below is one rounding. The routines have no branch that
+depends on the value (selects only): LLVM runs them on whole vectors.
+"""
+
+import numpy as np
+
+from pagnp.backends.constants import (
+    EXP_HIGH,
+    EXP_LOW,
+    EXP_POLY,
+    EXPONENT_BIAS,
+    INV_LN2,
+    LN2_HI,
+    LN2_LO,
+    LN10,
+    LOG_POLY,
+    MANTISSA_BITS,
+    MANTISSA_MASK,
+    ONE_BITS,
+    ROUND_MAGIC,
+    ROUND_MAGIC_BITS,
+    SQRT2,
+)
+from pagnp.backends.numba_cpu.compile import jit
+from pagnp.backends.numba_cpu.grain import COSTLY, grain
+from pagnp.backends.numba_cpu.threads import parallel
+
+EXP, EXP10, LOG, SIGMOID = range(4)
+
+
+@jit(cached=False)
+def exp64(x):
+    """Return exp of the float64 x, saturated outside [-200, 200]; NaN for NaN."""
+    xc = x if x > EXP_LOW else EXP_LOW
+    xc = xc if xc < EXP_HIGH else EXP_HIGH
+    t = xc * INV_LN2
+    t = t + ROUND_MAGIC
+    k = np.float64(t).view(np.int64) - np.int64(ROUND_MAGIC_BITS)
+    n = t - ROUND_MAGIC
+    r = xc - n * LN2_HI
+    r = r - n * LN2_LO
+    p = EXP_POLY[0]
+    p = p * r + EXP_POLY[1]
+    p = p * r + EXP_POLY[2]
+    p = p * r + EXP_POLY[3]
+    p = p * r + EXP_POLY[4]
+    p = p * r + EXP_POLY[5]
+    p = p * r + EXP_POLY[6]
+    p = p * r + EXP_POLY[7]
+    p = p * r + EXP_POLY[8]
+    p = p * r + EXP_POLY[9]
+    p = p * r + EXP_POLY[10]
+    p = p * r + EXP_POLY[11]
+    p = p * r + EXP_POLY[12]
+    power = np.int64((k + np.int64(EXPONENT_BIAS)) << np.int64(MANTISSA_BITS)).view(np.float64)
+    y = p * power
+    return x if x != x else y
+
+
+@jit(cached=False)
+def log64(x):
+    """Return log of the float64 x, which is a float32's value or positive and normal."""
+    b = np.float64(x).view(np.int64)
+    e = (b >> np.int64(MANTISSA_BITS)) - np.int64(EXPONENT_BIAS)  # the sign bit only spoils an e that is replaced below
+    m = np.int64((b & np.int64(MANTISSA_MASK)) | np.int64(ONE_BITS)).view(np.float64)
+    upper = m > SQRT2
+    m = m * 0.5 if upper else m
+    e = e + 1 if upper else e
+    f = m - 1.0
+    s = f / (f + 2.0)
+    z = s * s
+    q = LOG_POLY[0]
+    q = q * z + LOG_POLY[1]
+    q = q * z + LOG_POLY[2]
+    q = q * z + LOG_POLY[3]
+    q = q * z + LOG_POLY[4]
+    q = q * z + LOG_POLY[5]
+    q = q * z + LOG_POLY[6]
+    q = q * z + LOG_POLY[7]
+    q = q * z + LOG_POLY[8]
+    q = q * z + LOG_POLY[9]
+    exponent = np.float64(e)
+    y = exponent * LN2_HI + (s * q + exponent * LN2_LO)
+    y = np.nan if x < 0.0 else y
+    y = -np.inf if x == 0.0 else y
+    return y if x < np.inf else x  # +inf and NaN are their own logarithms
+
+
+@jit(cached=False)
+def exp32(x):
+    """Return exp of the float32 x."""
+    return np.float32(exp64(np.float64(x)))
+
+
+@jit(cached=False)
+def log32(x):
+    """Return log of the float32 x."""
+    return np.float32(log64(np.float64(x)))
+
+
+@jit
+def transcendental_f32(start, stop, op, x, out):
+    """out[i] = op(x[i]) for i in [start, stop); x, out (size,) float32."""
+    x = x[start:stop]
+    out = out[start:stop]
+    if op == EXP:
+        for i in range(out.size):
+            out[i] = exp32(x[i])
+    elif op == EXP10:
+        for i in range(out.size):
+            out[i] = np.float32(exp64(np.float64(x[i]) * LN10))
+    elif op == LOG:
+        for i in range(out.size):
+            out[i] = log32(x[i])
+    else:
+        for i in range(out.size):
+            out[i] = np.float32(1.0 / (1.0 + exp64(-np.float64(x[i]))))
+
+
+def exp(x, out, threads=1):
+    """out = exp(x), both float32 of one shape."""
+    _apply(EXP, x, out, threads)
+
+
+def exp10(x, out, threads=1):
+    """out = 10 ** x, both float32 of one shape."""
+    _apply(EXP10, x, out, threads)
+
+
+def log(x, out, threads=1):
+    """out = log(x), both float32 of one shape."""
+    _apply(LOG, x, out, threads)
+
+
+def sigmoid(x, out, threads=1):
+    """out = 1 / (1 + exp(-x)), both float32 of one shape."""
+    _apply(SIGMOID, x, out, threads)
+
+
+def _apply(op, x, out, threads):
+    chunk = grain(out.size, threads, COSTLY)
+    parallel(transcendental_f32, out.size, threads, op, x.reshape(-1), out.reshape(-1), chunk=chunk)

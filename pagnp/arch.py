@@ -2,14 +2,19 @@
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from pagnp import graphjson, h5guard
 from pagnp.errors import ModelFileError, UsageError
+from pagnp.graph import Graph
+from pagnp.types import FilePath, Json, Tensor
 
 NAMES = ("pag_resnet26", "pag_resnet50", "pag_resnet101", "resnet50", "resnet101")
 TASKS = ("segmentation", "depth", "normals", "boundary")
 RATES = (0, 1, 2, 4, 6, 8, 10)  # PAG.md section 3; the dilation of a weight is not visible in its shape
+FIX = "correct it (docs/MODEL_FORMAT.md)"
 CLASSIFIER = "labels"  # what the head is called that torchvision's `fc` becomes
 
 
@@ -17,11 +22,11 @@ CLASSIFIER = "labels"  # what the head is called that torchvision's `fc` becomes
 class Network:
     """A network to be built: the keyword arguments of `pag_resnet`, and how its keys are called in the file."""
 
-    options: dict
-    preprocess: dict = None
-    renamed: dict = field(default_factory=dict)
+    options: dict[str, Any]
+    preprocess: Json | None = None
+    renamed: dict[str, str] = field(default_factory=dict)
 
-    def build(self):
+    def build(self) -> Graph:
         """Return the Graph with random weights. Raises UsageError naming a wrong option."""
         from pagnp.nn import pag_resnet
 
@@ -30,12 +35,12 @@ class Network:
             graph.preprocess = self.preprocess
         return graph
 
-    def is_constant(self, key):
+    def is_constant(self, key: str) -> bool:
         """Return whether the weight `key` is fixed by the architecture, so that a file may lack it."""
         return key.endswith(".gate.blur.weight")
 
 
-def plan(arch, state, label, notices):
+def plan(arch: FilePath, state: Mapping[str, Tensor], label: str, notices: list[str]) -> Network:
     """Return the Network that `arch` and the keys and shapes of `state` describe.
 
     label    the state_dict's file in messages
@@ -56,10 +61,10 @@ def _configured(path, shapes):
     label = h5guard.shown(path)
     try:
         with open(path, "rb") as file:
-            options = graphjson.parse(file.read(graphjson.MAX_BYTES + 1), label)
+            options = graphjson.parse(file.read(graphjson.MAX_BYTES + 1), label, FIX)
     except OSError as error:
         raise ModelFileError(f"{label}: cannot be read ({error.strerror}); check --arch") from error
-    graphjson.check_schema(options, label, "config")
+    graphjson.check_schema(options, label, "config", FIX)
     from pagnp.nn import resnet_spec
 
     network = Network(options, options.pop("preprocess", None))
@@ -96,6 +101,9 @@ def _named(arch, shapes, label, notices):
     if renamed:
         heads = {CLASSIFIER: {"task": "segmentation", "classes": shapes["fc.weight"][0], "hidden": []}}
         notices.append(f"fc becomes a classifier of every pixel with {shapes['fc.weight'][0]} classes")
+        if not torchvision:
+            hint = f"torchvision's network is --arch {arch.removeprefix('pag_')}"
+            notices.append(f"{arch} has its strides on the first 1x1 and output stride 8; {hint}")
     if not heads:
         fix = "check --arch, or name the heads in a config.json"
         raise ModelFileError(f"{label}: has neither heads.* nor fc.*, need a head of {arch}; {fix}")

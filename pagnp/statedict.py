@@ -7,12 +7,15 @@ import math
 import os
 import zipfile
 import zlib
+from collections.abc import Mapping
 
 import numpy as np
 
 from pagnp import h5guard, modelfile
 from pagnp.arch import plan
 from pagnp.errors import ModelFileError, UsageError
+from pagnp.graph import Graph
+from pagnp.types import FilePath, Tensor
 
 MAX_BYTES = 4 << 30
 WRAPPERS = ("state_dict.", "model.", "module.")  # checkpoints, Lightning, DataParallel
@@ -20,7 +23,7 @@ FLOATS = tuple(np.dtype(order + kind) for order in "<>" for kind in ("f4", "f8",
 INTEGERS = tuple(np.dtype(order + kind) for order in "<>" for kind in ("i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1"))
 
 
-def read_state_dict(path, notices=None):
+def read_state_dict(path: FilePath, notices: list[str] | None = None) -> dict[str, Tensor]:
     """Return dict key -> float32 array from a plain HDF5, NPZ or safetensors file; found out by content.
 
     notices   a list that gets one line for every wrapper removed and for the integer entries ignored
@@ -176,7 +179,14 @@ def _unwrap(path, state, notices):
     return state
 
 
-def build(arch, state, *, label="weights", notices=None):
+def build(
+    arch: FilePath,
+    state: Mapping[str, Tensor],
+    *,
+    label: str = "weights",
+    notices: list[str] | None = None,
+    allow_nonfinite: bool = False,
+) -> Graph:
     """Return the Graph of architecture `arch` filled with `state`.
 
     arch     a name in `arch.NAMES` or the path of a config.json (docs/MODEL_FORMAT.md)
@@ -190,7 +200,9 @@ def build(arch, state, *, label="weights", notices=None):
     network = plan(arch, state, label, notices)
     graph = network.build()
     entries = {network.renamed.get(key, key): key for key in state}
-    missing = sorted(key for key in graph.weights if key not in entries and not network.is_constant(key))
+    in_file = {name: key for key, name in network.renamed.items()}
+    absent = [key for key in graph.weights if key not in entries and not network.is_constant(key)]
+    missing = sorted(in_file.get(key, key) for key in absent)
     unexpected = sorted(key for name, key in entries.items() if name not in graph.weights)
     misshapen = []
     for name, key in sorted(entries.items()):
@@ -205,22 +217,26 @@ def build(arch, state, *, label="weights", notices=None):
         text = "; ".join(f"{len(found)} {word}: {modelfile.listed(found)}" for word, found in faults if found)
         raise ModelFileError(f"{h5guard.shown(label)}: does not fit {arch}: {text}")
     graph.producer = f"pagnp convert --arch {os.path.basename(arch)}"
-    return graph.validate()
+    graph.validate()
+    if not modelfile.check_values(h5guard.shown(label), graph, allow_nonfinite):
+        graph.producer += modelfile.OUTSIDE
+    return graph
 
 
-def load(path, arch, notices=None):
+def load(path: FilePath, arch: FilePath, notices: list[str] | None = None, *, allow_nonfinite: bool = False) -> Graph:
     """Return the Graph of a plain state_dict file; `read_state_dict`, then `build`, which see."""
     notices = [] if notices is None else notices
-    return build(arch, read_state_dict(path, notices), label=os.fspath(path), notices=notices)
+    state = read_state_dict(path, notices)
+    return build(arch, state, label=os.fspath(path), notices=notices, allow_nonfinite=allow_nonfinite)
 
 
-def convert(weights_path, arch, out_path, overwrite=False):
+def convert(weights_path: FilePath, arch: FilePath, out_path: FilePath, overwrite: bool = False) -> list[str]:
     """Write a self-contained model file from a plain state_dict; return the notices, a list of lines.
 
     Raises: as `read_state_dict`, `build` and `modelfile.write`; UsageError if both paths are one file.
     """
-    if os.path.exists(out_path) and os.path.samefile(weights_path, out_path):
+    if os.path.exists(out_path) and os.path.exists(weights_path) and os.path.samefile(weights_path, out_path):
         raise UsageError(f"convert: {h5guard.shown(out_path)} is the input; give another name for the output")
-    notices = []
+    notices: list[str] = []
     modelfile.write(load(weights_path, arch, notices), out_path, overwrite=overwrite)
     return notices

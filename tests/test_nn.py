@@ -2,13 +2,14 @@
 
 import importlib.util
 import json
+import runpy
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import pagnp.nn
-from pagnp.errors import UsageError
+from pagnp.errors import GraphError, UsageError
 from pagnp.graph import canonical
 from pagnp.lower import lower
 from pagnp.model import Model
@@ -164,3 +165,45 @@ def test_golden_outputs_of_torch(name, backend_name):
         bound = 16 * max(float(golden[f"{name}/torch_error/{output}"]), 2.0**-23 * np.abs(want).max())
         error = np.abs(got - want).max()
         assert error <= bound, f"{output}: error {error}, bound {bound}"
+
+
+@pytest.mark.parametrize(
+    "add, message",
+    [
+        (lambda g: g.conv("nothing", 4, kernel=1, name="a"), "there is no node 'nothing' yet; the image is 'input'"),
+        (lambda g: g.select("input", ("input", "none"), name="a"), "node 'a': .*'none'"),
+        (lambda g: g.node("sigmoyd", "input", name="a"), "node 'a': unknown op 'sigmoyd'"),
+        (lambda g: g.node("avg_pool2d", "input", name="a", kernel=[2, 2]), "node 'a' .*avg_pool2d"),
+        (lambda g: g.gate("input", name="a"), "node 'a' .*the logits have 3 channels, need 2"),
+        (lambda g: g.add("input", g.conv("input", 2, kernel=1, name="b"), name="a"), "node 'a' .*cannot be combined"),
+    ],
+)
+def test_a_mistake_in_a_network_is_found_where_it_is_made(add, message):
+    g = GraphBuilder()
+    with pytest.raises(GraphError, match=message):
+        add(g)
+    assert "a" not in g.graph.nodes
+
+
+def test_any_op_can_be_added_by_its_name():
+    g = GraphBuilder(channels=4)
+    mask = g.node("compare", g.node("slice_channels", "input", name="s", start=1, stop=2), name="m", op="gt", value=0.0)
+    x = g.node("masked", (g.conv("input", 6, kernel=3, padding=1, name="c"), mask), name="x")
+    assert g.channels == {"input": 4, "s": 1, "m": 1, "c": 6, "x": 6}
+    graph = g.finish({"y": x})
+    assert graph.gates() == ["m"] and graph.nodes["m"].attrs == {"op": "gt", "value": 0.0}
+
+
+def test_the_example_of_a_network_runs(tmp_path, monkeypatch, capsys):
+    path = GOLDEN.parents[1] / "examples" / "write_a_network.py"
+    saved, printed = tmp_path / "model.h5", []
+    for arguments in (["--backend", "numpy", "--save", str(saved)], ["--backend", "numba"]):
+        monkeypatch.setattr("sys.argv", [path.name, *arguments])
+        runpy.run_path(str(path), run_name="__main__")
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    values = dict(line.split(maxsplit=1) for line in printed[0].splitlines())
+    executed, dense = (int(number.replace(",", "")) for number in values["MACs"].split(" of "))
+    assert values["labels"] == "(240, 320)" and 0 < executed < dense and len(values["digest"]) == 64
+    image = path.parent / "images" / "room.png"
+    assert pagnp.load(saved, backend="numpy")(str(image)).digest == values["digest"]

@@ -3,6 +3,7 @@
 import inspect
 import json
 import pickle
+import re
 import sys
 import zipfile
 
@@ -282,13 +283,26 @@ def test_torchvision_resnet50():
     state, notices = torchvision_resnet50(), []
     graph = statedict.build("resnet50", state, notices=notices)
     assert len(state) == 267  # torchvision 0.15's resnet50 has 320 entries, 53 of them num_batches_tracked
-    assert "fc becomes a classifier of every pixel with 10 classes" in notices
+    assert notices == ["fc becomes a classifier of every pixel with 10 classes"]
     assert graph.nodes["layer2.0.conv1"].attrs["stride"] == [1, 1]
     assert graph.nodes["layer2.0.conv2"].attrs["stride"] == [2, 2]
     assert graph.nodes["layer4.0.conv2"].attrs["dilation"] == [1, 1]
     last = graph.nodes[graph.outputs["labels"]]
     assert np.array_equal(graph.weights[last.weights["weight"]][:, :, 0, 0], state["fc.weight"])
     assert np.array_equal(graph.weights[last.weights["bias"]], state["fc.bias"])
+    statedict.build("pag_resnet50", state, notices=notices)
+    assert notices[-1].endswith("output stride 8; torchvision's network is --arch resnet50")
+
+
+def test_faults_of_torchvisions_resnet50_are_listed_by_the_files_own_names():
+    state = {**torchvision_resnet50(), "more": np.zeros(1, np.float32), "bn1.bias": np.zeros(3, np.float32)}
+    del state["fc.bias"], state["layer2.0.downsample.0.weight"]
+    with pytest.raises(ModelFileError) as caught:
+        statedict.build("resnet50", state, label="w.h5")
+    assert str(caught.value) == (
+        "w.h5: does not fit resnet50: 2 missing: fc.bias, layer2.0.downsample.0.weight; 1 unexpected: more; "
+        "1 misshapen: bn1.bias (3,) need (8,)"
+    )
 
 
 def test_a_config_json(tmp_path):
@@ -411,6 +425,22 @@ def test_refused_architectures(state, name, change, error, fragment):
 
 
 # convert
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "fragment"),
+    [
+        ("bn1.weight", np.nan, "bn1.weight is not finite"),
+        ("bn1.running_var", -1.0, "running_var + eps is not positive"),
+    ],
+)
+def test_weights_that_no_network_has_are_refused(state, key, value, fragment):
+    spoilt = {**state, key: np.full_like(state[key], value)}
+    with pytest.raises(ModelFileError, match=re.escape(fragment)):
+        statedict.build("pag_resnet26", spoilt)
+    if np.isnan(value):
+        graph = statedict.build("pag_resnet26", spoilt, allow_nonfinite=True)
+        assert graph.producer.endswith(modelfile.OUTSIDE)
 
 
 def test_convert(tmp_path, state):

@@ -211,6 +211,9 @@ def test_sparsity_per_gate_and_global():
         (lambda: losses.sparsity(torch.tensor(0.5), 1.5), "sparsity: target rate 1.5 is outside 0..1"),
         (lambda: losses.sparsity_loss([], 0.5), "sparsity_loss: no gates"),
         (lambda: losses.sparsity_loss([torch.ones(1)], 0.5, budget="layer"), "sparsity_loss: budget 'layer'"),
+        (lambda: losses.sparsity_loss([torch.ones(1)] * 2, [0.5]), "sparsity_loss: 1 rho for 2 gates"),
+        (lambda: losses.sparsity_loss([torch.ones(1)], 0.5, weights=[1, 2]), "sparsity_loss: 2 weights for 1 gates"),
+        (lambda: losses.sparsity_loss([torch.ones(1)], [0.5], budget="global"), "a global budget has one rho"),
     ],
 )
 def test_wrong_loss_arguments_are_named(call, message):
@@ -222,6 +225,9 @@ def test_segmentation_loss_ignores_255():
     logits = torch.tensor([[0.0, 5.0], [math.log(3.0), 0.0]]).reshape(1, 2, 1, 2)
     labels = torch.tensor([1, 255]).reshape(1, 1, 2)
     assert float(losses.segmentation_loss(logits, labels)) == pytest.approx(-math.log(0.75))
+    nothing = losses.segmentation_loss(logits.requires_grad_(), torch.full((1, 1, 2), 255))
+    nothing.backward()
+    assert float(nothing.detach()) == 0 and not logits.grad.any()
 
 
 def test_depth_loss_in_log_space():

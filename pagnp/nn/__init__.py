@@ -1,15 +1,20 @@
 """Networks written without torch: functions that add nodes to a Graph.
 
-Read `resnet.py`, then `blocks.py`, then `builder.py`.
+`GraphBuilder` adds nodes, the functions of `blocks` groups of them; examples/write_a_network.py writes a network of
+its own. To see how a big one is made, read `resnet.py`, then `blocks.py`, then `builder.py`.
 """
 
 from pagnp.nn.blocks import bottleneck, conv_norm_relu, head, multipool, pag_gate
 from pagnp.nn.builder import GraphBuilder
 from pagnp.nn.resnet import pag_resnet
-from pagnp.nn.spec import resnet_spec
+from pagnp.nn.spec import BlockSpec, GateSpec, HeadSpec, MultiPoolSpec, resnet_spec
 
 __all__ = [
+    "BlockSpec",
+    "GateSpec",
     "GraphBuilder",
+    "HeadSpec",
+    "MultiPoolSpec",
     "bottleneck",
     "conv_norm_relu",
     "head",

@@ -3,20 +3,38 @@
 Node and weight names are those of `pagnp.torch.nn`; `s` is the scope, as in "layer1.0".
 """
 
+from typing import Any
+
 import numpy as np
+
+from pagnp.nn.builder import GraphBuilder
+from pagnp.nn.spec import BlockSpec, GateSpec, HeadSpec, MultiPoolSpec, StrideOn
+from pagnp.types import Pair
 
 # gamma of the last norm of a residual block: sixteen of them added up stay of the input's order
 RESIDUAL_GAIN = 0.3
 
 
-def conv_norm_relu(g, x, c_out, *, conv, norm, relu, kernel, stride=1, dilation=1, shared=None):
+def conv_norm_relu(
+    g: GraphBuilder,
+    x: str,
+    c_out: int,
+    *,
+    conv: str,
+    norm: str,
+    relu: str,
+    kernel: int,
+    stride: Pair = 1,
+    dilation: int = 1,
+    shared: str | None = None,
+) -> str:
     """conv (padded so that stride 1 keeps the size), norm, relu, under the three given names."""
     padding = dilation * (kernel // 2)
     x = g.conv(x, c_out, kernel=kernel, stride=stride, padding=padding, dilation=dilation, shared=shared, name=conv)
     return g.relu(g.norm(x, name=norm), name=relu)
 
 
-def bottleneck(g, x, block, stride_on, gate):
+def bottleneck(g: GraphBuilder, x: str, block: BlockSpec, stride_on: StrideOn, gate: GateSpec) -> str:
     """Add one bottleneck (PAG.md section 1).
 
     block      BlockSpec: plain, gated, or with a MultiPool
@@ -60,7 +78,7 @@ def _middle(g, x, x1, block, stride, gate):
     return g.select(mask, (carried, x2), name=f"{s}.select")
 
 
-def pag_gate(g, x, stride, gate, index, name):
+def pag_gate(g: GraphBuilder, x: str, stride: int, gate: GateSpec, index: int | None, name: str) -> str:
     """Add a PAG unit on the block's input: conv1x1 -> 2 logits, optional 3x3 box mean, decision."""
     z = g.conv(x, 2, kernel=1, stride=stride, bias=True, name=f"{name}.conv")
     _centre(g, f"{name}.conv", [-gate.bias, gate.bias])
@@ -70,11 +88,11 @@ def pag_gate(g, x, stride, gate, index, name):
     return g.gate(z, name=name, mode=gate.mode, form=gate.form, temperature=gate.temperature, index=index)
 
 
-def multipool(g, x, spec, gate, index, name):
+def multipool(g: GraphBuilder, x: str, spec: MultiPoolSpec, gate: GateSpec, index: int | None, name: str) -> str:
     """Add a MultiPool (PAG.md section 3): attention head, one dilated 3x3 a rate, and the choice per pixel."""
     z = x
     for i, (width, kernel) in enumerate(zip(spec.hidden, (1, 3), strict=True), start=1):
-        layer = {role: f"{name}.attention.{role_name}{i}" for role, role_name in _ROLES}
+        layer: dict[str, Any] = {role: f"{name}.attention.{role_name}{i}" for role, role_name in _ROLES}
         z = conv_norm_relu(g, z, width, kernel=kernel, **layer)
     z = g.conv(z, len(spec.rates), kernel=1, bias=True, name=f"{name}.attention.conv3")
     _centre(g, f"{name}.attention.conv3", [0.0] * len(spec.rates))
@@ -85,7 +103,7 @@ def multipool(g, x, spec, gate, index, name):
     branches = []
     for i, rate in enumerate(spec.rates):
         layer = {role: f"{name}.branches.{i}.{role_name}" for role, role_name in _ROLES}
-        wide = {"kernel": 3, "dilation": rate, "shared": shared}
+        wide: dict[str, Any] = {"kernel": 3, "dilation": rate, "shared": shared}
         branches.append(conv_norm_relu(g, x, g.channels[x], **wide, **layer) if rate else x)
     return g.select(choice, branches, name=f"{name}.select")
 
@@ -103,10 +121,10 @@ def _centre(g, name, bias):
     g.graph.weights[f"{name}.bias"][:] = bias
 
 
-def head(g, x, spec):
+def head(g: GraphBuilder, x: str, spec: HeadSpec) -> str:
     """Add a task's head: conv1x1, then 3x3s, each with norm and relu, then conv1x1 with bias."""
     name = f"heads.{spec.name}"
     for i, width in enumerate(spec.hidden, start=1):
-        layer = {role: f"{name}.{role_name}{i}" for role, role_name in _ROLES}
+        layer: dict[str, Any] = {role: f"{name}.{role_name}{i}" for role, role_name in _ROLES}
         x = conv_norm_relu(g, x, width, kernel=1 if i == 1 else 3, **layer)
     return g.conv(x, spec.channels, kernel=1, bias=True, name=f"{name}.conv{len(spec.hidden) + 1}")

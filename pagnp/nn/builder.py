@@ -6,21 +6,35 @@ x = g.conv(x, 5, kernel=1, bias=True, name="classify")
 graph = g.finish({"labels": x})
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
+from pagnp import opset
+from pagnp.errors import GraphError
 from pagnp.graph import INPUT, Graph
+from pagnp.types import GateForm, GateMode, Json, Pair, Sides, Size
 
 
-def pair(value):
+def pair(value: int | list[int] | tuple[int, ...]) -> list[int]:
     """Return [y, x] of a number or a pair."""
     return list(value) if isinstance(value, (list, tuple)) else [value, value]
 
 
-def four(value):
+def four(value: int | list[int] | tuple[int, ...]) -> list[int]:
     """Return [top, bottom, left, right] of a number, (y, x) or four numbers."""
     if not isinstance(value, (list, tuple)):
         return [value] * 4
     return list(value) if len(value) == 4 else [value[0], value[0], value[1], value[1]]
+
+
+class _Channels(dict[str, int]):
+    """Node -> channels of its result."""
+
+    def __missing__(self, name: str) -> int:
+        raise GraphError(f"there is no node '{name}' yet; the image is '{INPUT}'")
 
 
 class GraphBuilder:
@@ -30,25 +44,58 @@ class GraphBuilder:
     seed      of NumPy's PCG64; the same seed and calls give the same weights on every machine
     """
 
-    def __init__(self, channels=3, seed=0):
+    def __init__(self, channels: int = 3, seed: int = 0) -> None:
         self.graph = Graph(channels)
-        self.channels = {INPUT: channels}
+        self.channels = _Channels({INPUT: channels})
         self.rng = np.random.default_rng(seed)
         self.gate_count = 0
 
-    def _add(self, op, inputs, name, channels, weights=None, **attrs):
+    def node(
+        self,
+        op: str,
+        inputs: str | Sequence[str],
+        /,
+        *,
+        name: str,
+        weights: Mapping[str, str] | None = None,
+        **attrs: Any,
+    ) -> str:
+        """Add any op of docs/MODEL_FORMAT.md, as in `g.node("mul", (x, p), name="attended")`.
+
+        weights  role -> key of a weight that `weight` has stored
+        attrs    all that the op has, as the table writes them: stride=[2, 2]
+        Raises:  GraphError naming the node if the op, its inputs, attributes, weights or channels are wrong.
+        """
         self.graph.add(op, inputs, name, weights, **attrs)
-        self.channels[name] = channels
+        node = self.graph.nodes[name]
+        try:
+            c_in = [self.channels[source] for source in node.inputs]
+            self.channels[name] = opset.OPS[op].channels(node, c_in, self.graph.weight_shape(node))
+        except GraphError:
+            del self.graph.nodes[name]
+            raise
         return name
 
-    def weight(self, key, array):
+    def weight(self, key: str, array: npt.ArrayLike) -> str:
         """Store a weight under `key` as float32, unless it is there already (shared); return the key."""
         self.graph.weights.setdefault(key, np.ascontiguousarray(array, np.float32))
         return key
 
     def conv(
-        self, x, c_out, *, kernel, name, stride=1, padding=0, dilation=1, groups=1, bias=False, shared=None, gain=2.0
-    ):
+        self,
+        x: str,
+        c_out: int,
+        *,
+        kernel: Pair,
+        name: str,
+        stride: Pair = 1,
+        padding: Pair | Sides = 0,
+        dilation: Pair = 1,
+        groups: int = 1,
+        bias: bool = False,
+        shared: str | None = None,
+        gain: float = 2.0,
+    ) -> str:
         """Convolve; weights are He-normal: variance gain / fan_in, so that relu networks keep their scale.
 
         shared  the weight's key when several convs use one (tied MultiPool); None: `<name>.weight`
@@ -63,9 +110,9 @@ class GraphBuilder:
         if bias:
             weights["bias"] = self.weight(f"{name}.bias", self.rng.standard_normal(c_out) * 0.1)
         attrs = {"stride": pair(stride), "padding": four(padding), "dilation": pair(dilation), "groups": groups}
-        return self._add("conv2d", x, name, c_out, weights, **attrs)
+        return self.node("conv2d", x, name=name, weights=weights, **attrs)
 
-    def norm(self, x, *, name, gain=1.0, eps=1e-5):
+    def norm(self, x: str, *, name: str, gain: float = 1.0, eps: float = 1e-5) -> str:
         """Normalise per channel with random but plausible running statistics; gamma is around `gain`."""
         count = self.channels[x]
         arrays = {
@@ -75,18 +122,27 @@ class GraphBuilder:
             "var": ("running_var", self.rng.uniform(0.6, 1.4, count)),
         }
         weights = {role: self.weight(f"{name}.{key}", array) for role, (key, array) in arrays.items()}
-        return self._add("norm", x, name, count, weights, eps=eps)
+        return self.node("norm", x, name=name, weights=weights, eps=eps)
 
-    def relu(self, x, *, name):
-        return self._add("relu", x, name, self.channels[x])
+    def relu(self, x: str, *, name: str) -> str:
+        return self.node("relu", x, name=name)
 
-    def max_pool(self, x, *, kernel, name, stride=None, padding=0, dilation=1, ceil_mode=False):
+    def max_pool(
+        self,
+        x: str,
+        *,
+        kernel: Pair,
+        name: str,
+        stride: Pair | None = None,
+        padding: Pair | Sides = 0,
+        dilation: Pair = 1,
+        ceil_mode: bool = False,
+    ) -> str:
         """Take the maximum over windows; stride None: the kernel."""
-        return self._add(
+        return self.node(
             "max_pool2d",
             x,
-            name,
-            self.channels[x],
+            name=name,
             kernel=pair(kernel),
             stride=pair(kernel if stride is None else stride),
             padding=four(padding),
@@ -94,38 +150,55 @@ class GraphBuilder:
             ceil_mode=ceil_mode,
         )
 
-    def add(self, a, b, *, name):
-        return self._add("add", (a, b), name, max(self.channels[a], self.channels[b]))
+    def add(self, a: str, b: str, *, name: str) -> str:
+        return self.node("add", (a, b), name=name)
 
-    def concat(self, xs, *, name):
-        return self._add("concat", tuple(xs), name, sum(self.channels[x] for x in xs))
+    def concat(self, xs: Sequence[str], *, name: str) -> str:
+        return self.node("concat", xs, name=name)
 
-    def bilinear(self, x, *, name, scale=None, size=None, like=None, align_corners=False):
+    def bilinear(
+        self,
+        x: str,
+        *,
+        name: str,
+        scale: Pair | None = None,
+        size: Size | None = None,
+        like: str | None = None,
+        align_corners: bool = False,
+    ) -> str:
         """Resize by an integer `scale`, to `size` (h, w), or to the size of the node `like`."""
-        attrs = {"scale": pair(scale)} if scale else {"size": pair(size)} if size else {}
+        attrs: dict[str, Any] = {"scale": pair(scale)} if scale else {"size": pair(size)} if size else {}
         inputs = (x, like) if like else (x,)
-        return self._add("bilinear", inputs, name, self.channels[x], align_corners=align_corners, **attrs)
+        return self.node("bilinear", inputs, name=name, align_corners=align_corners, **attrs)
 
-    def gate(self, z, *, name, mode="hard", form="kong2018", temperature=1.0, rates=None, index=None):
+    def gate(
+        self,
+        z: str,
+        *,
+        name: str,
+        mode: GateMode = "hard",
+        form: GateForm = "kong2018",
+        temperature: float = 1.0,
+        rates: Sequence[int] | None = None,
+        index: int | None = None,
+    ) -> str:
         """Decide from logits: 2 channels (skip, compute), or one a rate for a MultiPool.
 
         index  of the gate's noise stream; None: the next free number
         """
         index = self.gate_count if index is None else index
         self.gate_count = max(self.gate_count, index + 1)
-        channels = self.channels[z] if mode.endswith("soft") else 1
-        attrs = {"mode": mode, "form": form, "temperature": temperature, "gate_index": index}
+        attrs: dict[str, Any] = {"mode": mode, "form": form, "temperature": temperature, "gate_index": index}
         if rates is not None:
             attrs["rates"] = list(rates)
-        return self._add("gate", z, name, channels, **attrs)
+        return self.node("gate", z, name=name, **attrs)
 
-    def select(self, control, branches, *, name):
+    def select(self, control: str, branches: Sequence[str], *, name: str) -> str:
         """Pick a branch per pixel; with the probabilities of a soft gate, blend them."""
-        soft = self.graph.nodes[control].attrs.get("mode", "").endswith("soft")
-        op = "blend" if soft else "select"
-        return self._add(op, (control, *branches), name, self.channels[branches[0]])
+        soft = control in self.graph.nodes and self.graph.nodes[control].attrs.get("mode", "").endswith("soft")
+        return self.node("blend" if soft else "select", (control, *branches), name=name)
 
-    def finish(self, outputs, heads=(), preprocess=None):
+    def finish(self, outputs: Mapping[str, str], heads: Sequence[Json] = (), preprocess: Json | None = None) -> Graph:
         """Name the outputs {output: node}, validate, and return the Graph."""
         self.graph.outputs = dict(outputs)
         self.graph.heads = list(heads)

@@ -1,11 +1,14 @@
 """`pag_resnet`: a whole PAG network as a Graph, without torch."""
 
+from typing import Unpack
+
+from pagnp.graph import Graph
 from pagnp.nn import blocks
 from pagnp.nn.builder import GraphBuilder
-from pagnp.nn.spec import resnet_spec
+from pagnp.nn.spec import ResNetOptions, resnet_spec
 
 
-def pag_resnet(*, seed=0, **options):
+def pag_resnet(*, seed: int = 0, **options: Unpack[ResNetOptions]) -> Graph:
     """Build a PAG ResNet with random weights.
 
     seed     of the weights

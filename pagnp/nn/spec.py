@@ -3,9 +3,14 @@
 The torch modules (`pagnp.torch.nn`) and the torch-free builder (`pagnp.nn`) both read this, so they build one network.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, TypedDict
 
 from pagnp.errors import UsageError
+from pagnp.types import GateForm, GateMode, Json
+
+StrideOn: TypeAlias = Literal["conv1", "conv2"]
 
 BLOCKS = {26: (2, 2, 2, 2), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}  # He et al. 2016, Table 1 (26: the short one)
 # output stride -> (stride, dilation) of layer1 .. layer4
@@ -32,13 +37,13 @@ MULTIPOOL_KEYS = ("block", "rates", "mode", "tied", "hidden")
 class GateSpec:
     """What all gates of a network share; `bias` is the start of z[1], and minus that of z[0]."""
 
-    mode: str = "hard"
-    form: str = "kong2018"
+    mode: GateMode = "hard"
+    form: GateForm = "kong2018"
     temperature: float = 1.0
     blur: bool = False
     bias: float = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.mode not in GATE_MODES:
             raise UsageError(f"gate: mode '{self.mode}' is unknown; choose one of {', '.join(GATE_MODES)}")
         if self.form not in GATE_FORMS:
@@ -51,10 +56,10 @@ class GateSpec:
 class MultiPoolSpec:
     """Dilation rates in channel order, and the widths of the attention head's two hidden convs."""
 
-    rates: tuple
-    mode: str
+    rates: tuple[int, ...]
+    mode: GateMode
     tied: bool
-    hidden: tuple
+    hidden: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -70,15 +75,15 @@ class BlockSpec:
     multipool: MultiPoolSpec | None = None
 
     @property
-    def c_out(self):
+    def c_out(self) -> int:
         return 4 * self.mid
 
     @property
-    def downsample(self):
+    def downsample(self) -> bool:
         return self.stride != 1 or self.c_in != self.c_out
 
     @property
-    def gated(self):
+    def gated(self) -> bool:
         return self.gate_index is not None and self.multipool is None
 
 
@@ -88,8 +93,8 @@ class HeadSpec:
 
     name: str
     channels: int
-    hidden: tuple
-    entry: dict
+    hidden: tuple[int, ...]
+    entry: Json
 
 
 @dataclass(frozen=True)
@@ -98,43 +103,63 @@ class ResNetSpec:
 
     in_channels: int
     stem: int
-    blocks: tuple
+    blocks: tuple[BlockSpec, ...]
     c_features: int
     res6: int
-    heads: tuple
-    stride_on: str
+    heads: tuple[HeadSpec, ...]
+    stride_on: StrideOn
     gate: GateSpec
-    preprocess: dict | None
+    preprocess: Json | None
 
 
-def scale_channels(channels, width):
+class ResNetOptions(TypedDict, total=False):
+    """The arguments of `resnet_spec`, as both `pag_resnet` take them."""
+
+    depth: Literal[26, 50, 101]
+    width: float
+    gated: Literal["all"] | Sequence[str] | None
+    multipool: Mapping[str, Any] | None
+    output_stride: Literal[8, 16, 32]
+    stride_on: StrideOn
+    heads: Mapping[str, Mapping[str, Any]] | None
+    res6: int
+    in_channels: int
+    gate_mode: GateMode
+    gate_form: GateForm
+    gate_temperature: float
+    gate_blur: bool
+    gate_bias: float
+
+
+def scale_channels(channels: int, width: float) -> int:
     """Return `channels * width` rounded to a multiple of 8, at least 8."""
     return max(8, int(channels * width / 8 + 0.5) * 8)
 
 
 def resnet_spec(
-    depth=50,
-    width=1.0,
-    gated="all",
-    multipool=None,
-    output_stride=8,
-    stride_on="conv1",
-    heads=None,
-    res6=False,
-    in_channels=3,
-    gate_mode="hard",
-    gate_form="kong2018",
-    gate_temperature=1.0,
-    gate_blur=False,
-    gate_bias=1.0,
-):
+    depth: Literal[26, 50, 101] = 50,
+    width: float = 1.0,
+    gated: Literal["all"] | Sequence[str] | None = "all",
+    multipool: Mapping[str, Any] | None = None,
+    output_stride: Literal[8, 16, 32] = 8,
+    stride_on: StrideOn = "conv1",
+    heads: Mapping[str, Mapping[str, Any]] | None = None,
+    res6: int = False,
+    in_channels: int = 3,
+    gate_mode: GateMode = "hard",
+    gate_form: GateForm = "kong2018",
+    gate_temperature: float = 1.0,
+    gate_blur: bool = False,
+    gate_bias: float = 1.0,
+) -> ResNetSpec:
     """Check the arguments of `pag_resnet` and return its ResNetSpec.
 
     depth          26, 50 or 101: bottleneck blocks per stage (2,2,2,2), (3,4,6,3), (3,4,23,3)
     width          multiplier of every channel count, rounded to multiples of 8
     gated          "all", a list of blocks like ["layer1.0", "layer4.1"], or None
     multipool      None or {"block", "rates", "mode": hard|soft, "tied": bool, "hidden": [128, 32]}
-    output_stride  8, 16 or 32; the stages that lose their stride are dilated instead
+    output_stride  8, 16 or 32; the stages that lose their stride are dilated instead, every block of them
+                   (torchvision gives the first block of such a stage the dilation of the stage before)
     stride_on      "conv1" (the first 1x1, Caffe) or "conv2" (the 3x3, torchvision)
     heads          {name: {"task", "classes", "hidden"?, "upsample"?, "decode"?, "palette"?, "unit"?}}
     res6           channels of an extra conv3x3 + bn + relu behind layer4, or False
@@ -216,7 +241,7 @@ def _multipool(multipool, width, names):
     return block, spec
 
 
-def check_rates(rates):
+def check_rates(rates: Iterable[int]) -> tuple[int, ...]:
     """Return dilation rates as a tuple of ints, or raise UsageError."""
     rates = tuple(int(rate) for rate in rates)
     if len(rates) < 2 or min(rates) < 0 or len(set(rates)) != len(rates):

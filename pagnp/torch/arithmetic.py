@@ -1,22 +1,24 @@
 """Rules of the exporter for arithmetic, comparisons and masks."""
 
 import operator
+from dataclasses import replace
 
+import numpy as np
 import torch
 
-from pagnp.torch.values import UNKNOWN, ZEROS, Dim, Ref, UnsupportedError, Weight, number
+from pagnp.torch.values import UNKNOWN, Dim, Ref, UnsupportedError, Zeros, number, tensor
 
 _MIRRORED = {"gt": "lt", "ge": "le", "lt": "gt", "le": "ge", "eq": "eq", "ne": "ne"}
 
 
 def squeeze(ref):
     """Return the Ref without its channel axis."""
-    return ref if ref is UNKNOWN else Ref(ref.name, ref.kind, ref.c, True)
+    return ref if ref is UNKNOWN else replace(ref, squeezed=True)
 
 
 def unsqueeze(ref):
     """Return the Ref with its channel axis."""
-    return ref if ref is UNKNOWN else Ref(ref.name, ref.kind, ref.c, False)
+    return ref if ref is UNKNOWN else replace(ref, squeezed=False)
 
 
 def _operands(a, b):
@@ -31,10 +33,7 @@ def _operands(a, b):
         else:
             found.append(number(value))
             if found[-1] is None:
-                shown = (
-                    f"parameter '{value.key}' {tuple(value.tensor.shape)}" if isinstance(value, Weight) else repr(value)
-                )
-                raise UnsupportedError(f"arithmetic with {shown}; only feature maps and numbers")
+                raise UnsupportedError(f"arithmetic with {value!r}; only feature maps and numbers")
     if len(set(squeezed)) > 1:
         raise UnsupportedError("arithmetic between a tensor with and one without its channel axis")
     return found, bool(squeezed and squeezed[0])
@@ -55,11 +54,13 @@ def binary(op):
         if isinstance(a, Dim) or isinstance(b, Dim):
             return _sized(op, a, b)
         if isinstance(a, (int, float)) and isinstance(b, (int, float)):
-            return getattr(operator, {"div": "truediv"}.get(op, op))(a, b)
+            return _python(op)(a, b)
         if alpha != 1 or rounding_mode is not None:
             raise UnsupportedError(f"{op} with alpha={alpha}, rounding_mode={rounding_mode}")
         (a, b), squeezed = _operands(a, b)
         a, b = _as_tensor(t, a), _as_tensor(t, b)
+        if isinstance(a, float) and isinstance(b, float):  # a parameter of one element and a number
+            return float(np.float32(_python(op)(a, b)))
         if isinstance(b, float):
             result = t.emit(op, (a,), value=b)
         elif isinstance(a, float):
@@ -71,8 +72,27 @@ def binary(op):
     return rule
 
 
+def _python(op):
+    return getattr(operator, {"div": "truediv"}.get(op, op))
+
+
+def whole_numbers(function):
+    """Return the rule of // or %, which only counts of channels take (`x.shape[1] // 2`)."""
+
+    def rule(t, a, b):
+        if a is UNKNOWN or b is UNKNOWN:
+            return UNKNOWN
+        if not isinstance(a, int) or not isinstance(b, int):
+            raise UnsupportedError(f"{function.__name__} on feature maps or sizes; only on numbers of channels")
+        return function(a, b)
+
+    return rule
+
+
 def _sized(op, a, b):
     """Sizes may be multiplied by a whole number: `size=(2 * h, 2 * w)`."""
+    if a is UNKNOWN or b is UNKNOWN:
+        return UNKNOWN
     dim, factor = (a, b) if isinstance(a, Dim) else (b, a)
     if op != "mul" or not isinstance(factor, int):
         raise UnsupportedError(f"{op} on sizes; only whole multiples")
@@ -84,7 +104,7 @@ def in_place(op):
 
     def rule(t, a, b, **options):
         result = binary(op)(t, a, b, **options)
-        return t.replace(a, result) if isinstance(a, Ref) else result
+        return t.aliases.change(a, result)
 
     return rule
 
@@ -104,6 +124,8 @@ def comparison(op):
     def rule(t, a, b):
         (a, b), squeezed = _operands(a, b)
         a, b = (_as_tensor(t, v) if isinstance(v, Ref) and v.kind == "mask" else v for v in (a, b))
+        if isinstance(a, float) and isinstance(b, float):
+            raise UnsupportedError("a comparison of two numbers; one side must be a feature map")
         if isinstance(b, float):
             result = t.emit("compare", (a,), op=op, value=b)
         elif isinstance(a, float):
@@ -136,15 +158,20 @@ def where(t, condition, a, b):
     mask = _mask(condition)
     if a is UNKNOWN or b is UNKNOWN or mask is UNKNOWN:
         return UNKNOWN
-    if _is_zero(b):
+    if _is_zero(b, a):
         return t.emit("masked", (_branch(a), mask))
-    if _is_zero(a):
+    if _is_zero(a, b):
         return t.emit("masked", (_branch(b), t.emit("logical_not", (mask,))))
     return t.emit("select", (mask, _branch(b), _branch(a)))
 
 
-def _is_zero(value):
-    return value is ZEROS or not isinstance(value, Ref) and number(value) == 0
+def _is_zero(value, other):
+    """Tell whether one side of a torch.where is zero, and no wider than the other side."""
+    if isinstance(value, Zeros):
+        if isinstance(other, Ref) and value.c not in (1, other.c):
+            raise UnsupportedError(f"torch.where with zeros of {value.c} channels beside a tensor of {other.c}")
+        return True
+    return not isinstance(value, Ref) and number(value) == 0
 
 
 def _branch(value):
@@ -162,7 +189,7 @@ def where_method(t, x, condition, other):
 
 
 def zeros_like(t, x, *, dtype=None, **options):
-    return ZEROS
+    return UNKNOWN if x is UNKNOWN else Zeros(tensor(x).c)
 
 
 def cast(t, x, *targets, dtype=None, device=None, **options):
@@ -178,7 +205,7 @@ def cast(t, x, *targets, dtype=None, device=None, **options):
         result = t.emit("to_float", (unsqueeze(x),))
         return squeeze(result) if x.squeezed else result
     have = {"tensor": torch.float32, "mask": torch.bool}.get(getattr(x, "kind", None))
-    if have != dtype and x is not ZEROS:
+    if have != dtype and not isinstance(x, Zeros):
         raise UnsupportedError(f"conversion to {dtype}; only float32")
     return x
 
@@ -215,6 +242,8 @@ OPERATORS = {
     operator.sub: _BASIC["sub"],
     operator.mul: _BASIC["mul"],
     operator.truediv: _BASIC["div"],
+    operator.floordiv: whole_numbers(operator.floordiv),
+    operator.mod: whole_numbers(operator.mod),
     operator.iadd: in_place("add"),
     operator.isub: in_place("sub"),
     operator.imul: in_place("mul"),

@@ -1,10 +1,14 @@
 """The blocks of a PAG ResNet as nn.Modules: bottleneck, gated bottleneck, MultiPool, head."""
 
-from torch import nn
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
 from torch.nn import functional
 
-from pagnp.nn.spec import check_rates
+from pagnp.nn.spec import StrideOn, check_rates
 from pagnp.torch.gates import GateUnit, PAGGate, Select
+from pagnp.types import GateForm, GateMode
 
 
 class Bottleneck(nn.Module):
@@ -15,7 +19,15 @@ class Bottleneck(nn.Module):
     stride_on  "conv1": the stride is on the first 1x1 (Caffe); "conv2": on the 3x3 (torchvision)
     """
 
-    def __init__(self, c_in, mid, stride=1, dilation=1, stride_on="conv1", multipool=None):
+    def __init__(
+        self,
+        c_in: int,
+        mid: int,
+        stride: int = 1,
+        dilation: int = 1,
+        stride_on: StrideOn = "conv1",
+        multipool: "MultiPool | None" = None,
+    ) -> None:
         super().__init__()
         stride1, stride2 = (stride, 1) if stride_on == "conv1" else (1, stride)
         self.conv1 = nn.Conv2d(c_in, mid, 1, stride=stride1, bias=False)
@@ -34,13 +46,13 @@ class Bottleneck(nn.Module):
             self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(4 * mid))
         self.relu3 = nn.ReLU()
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x1 = self.relu1(self.bn1(self.conv1(x)))
         shortcut = x if self.downsample is None else self.downsample(x)
         out = self.bn3(self.conv3(self.middle(x, x1)))
         return self.relu3(out + shortcut)
 
-    def middle(self, x, x1):
+    def middle(self, x: Tensor, x1: Tensor) -> Tensor:
         """Return what the last 1x1 reads: the 3x3's result, or the MultiPool's."""
         if self.multipool is not None:
             return self.multipool(x1)
@@ -55,13 +67,21 @@ class GatedBottleneck(Bottleneck):
     gate  options of PAGGate: blur, bias, mode, form, temperature, index
     """
 
-    def __init__(self, c_in, mid, stride=1, dilation=1, stride_on="conv1", **gate):
+    def __init__(
+        self,
+        c_in: int,
+        mid: int,
+        stride: int = 1,
+        dilation: int = 1,
+        stride_on: StrideOn = "conv1",
+        **gate: Any,
+    ) -> None:
         super().__init__(c_in, mid, stride, dilation, stride_on)
         self.gate = PAGGate(c_in, stride, **gate)
         self.select = Select()
         self.carry_stride = self.conv2.stride[0]
 
-    def middle(self, x, x1):
+    def middle(self, x: Tensor, x1: Tensor) -> Tensor:
         control = self.gate(x)
         x2 = self.relu2(self.bn2(self.conv2(x1)))
         s = self.carry_stride
@@ -72,31 +92,31 @@ class GatedBottleneck(Bottleneck):
 class SharedConv(nn.Module):
     """A dilated 3x3 whose weight comes with the call: the tied branches of a MultiPool."""
 
-    def __init__(self, rate):
+    def __init__(self, rate: int) -> None:
         super().__init__()
         self.rate = rate
 
-    def forward(self, x, weight):
+    def forward(self, x: Tensor, weight: Tensor) -> Tensor:
         return functional.conv2d(x, weight, padding=self.rate, dilation=self.rate)
 
 
 class PoolBranch(nn.Module):
     """One branch of a MultiPool: conv3x3 with dilation `rate`, bn, relu."""
 
-    def __init__(self, mid, rate, tied):
+    def __init__(self, mid: int, rate: int, tied: bool) -> None:
         super().__init__()
         self.conv = SharedConv(rate) if tied else nn.Conv2d(mid, mid, 3, padding=rate, dilation=rate, bias=False)
         self.bn = nn.BatchNorm2d(mid)
         self.relu = nn.ReLU()
 
-    def forward(self, x, *weight):
+    def forward(self, x: Tensor, *weight: Tensor) -> Tensor:
         return self.relu(self.bn(self.conv(x, *weight)))
 
 
 class PoolAttention(nn.Module):
     """The attention head of a MultiPool: 1x1 bn relu, 3x3 bn relu, 1x1 with bias -> one logit a branch."""
 
-    def __init__(self, mid, hidden, branches):
+    def __init__(self, mid: int, hidden: Sequence[int], branches: int) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(mid, hidden[0], 1, bias=False)
         self.bn1 = nn.BatchNorm2d(hidden[0])
@@ -106,7 +126,7 @@ class PoolAttention(nn.Module):
         self.relu2 = nn.ReLU()
         self.conv3 = nn.Conv2d(hidden[1], branches, 1)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         x = self.relu1(self.bn1(self.conv1(x)))
         return self.conv3(self.relu2(self.bn2(self.conv2(x))))
 
@@ -122,8 +142,17 @@ class MultiPool(nn.Module):
     """
 
     def __init__(
-        self, mid, rates, *, hidden=(128, 32), mode="hard", tied=False, form="kong2018", temperature=1.0, index=None
-    ):
+        self,
+        mid: int,
+        rates: Sequence[int],
+        *,
+        hidden: Sequence[int] = (128, 32),
+        mode: GateMode = "hard",
+        tied: bool = False,
+        form: GateForm = "kong2018",
+        temperature: float = 1.0,
+        index: int | None = None,
+    ) -> None:
         super().__init__()
         rates = check_rates(rates)
         self.attention = PoolAttention(mid, hidden, len(rates))
@@ -132,7 +161,7 @@ class MultiPool(nn.Module):
         self.branches = nn.ModuleList(PoolBranch(mid, rate, tied) if rate else nn.Identity() for rate in rates)
         self.select = Select()
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         control = self.unit(self.attention(x))
         weight = () if self.conv is None else (self.conv.weight,)
         results = [x if isinstance(b, nn.Identity) else b(x, *weight) for b in self.branches]
@@ -142,20 +171,20 @@ class MultiPool(nn.Module):
 class ConvNormReLU(nn.Module):
     """conv3x3, bn, relu (res6)."""
 
-    def __init__(self, c_in, c_out):
+    def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
         self.conv = nn.Conv2d(c_in, c_out, 3, padding=1, bias=False)
         self.bn = nn.BatchNorm2d(c_out)
         self.relu = nn.ReLU()
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return self.relu(self.bn(self.conv(x)))
 
 
 class Head(nn.Module):
     """A task's head: conv1x1 bn relu, then conv3x3 bn relu for each further hidden width, then conv1x1 with bias."""
 
-    def __init__(self, c_in, hidden, channels):
+    def __init__(self, c_in: int, hidden: Sequence[int], channels: int) -> None:
         super().__init__()
         self.depth = len(hidden)
         for i, width in enumerate(hidden, start=1):
@@ -166,7 +195,7 @@ class Head(nn.Module):
             c_in = width
         self.add_module(f"conv{self.depth + 1}", nn.Conv2d(c_in, channels, 1))
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         for i in range(1, self.depth + 1):
             for kind in ("conv", "bn", "relu"):
                 x = getattr(self, f"{kind}{i}")(x)

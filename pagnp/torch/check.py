@@ -5,6 +5,8 @@ than rounding. So the torch side is run with the engine's decisions put in, and 
 """
 
 import copy
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,11 +14,14 @@ import torch
 from torch import fx
 
 from pagnp.backends.base import get_backend
-from pagnp.graph import canonical
+from pagnp.errors import ExportError
+from pagnp.graph import Graph, canonical
 from pagnp.lower import lower
 from pagnp.runner import execute, prepare
 from pagnp.torch.gates import GateUnit
+from pagnp.torch.trace import message
 from pagnp.torch.translate import flatten
+from pagnp.types import Array, Tensor
 
 ROUNDING = 2.0**-23
 # The engine may be this many times further from the float64 result than torch's own float32 run: the two
@@ -34,7 +39,7 @@ class OutputError:
     scale: float
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         return self.error <= self.bound  # NaN is not
 
 
@@ -45,24 +50,24 @@ class CheckReport:
     margin  the largest distance from the tie among the flips; margin_bound: what rounding explains there
     """
 
-    outputs: dict = field(default_factory=dict)
+    outputs: dict[str, OutputError] = field(default_factory=dict)
     decisions: int = 0
     flips: int = 0
     margin: float = 0.0
     margin_bound: float = 0.0
-    unexplained: list = field(default_factory=list)
+    unexplained: list[str] = field(default_factory=list)
 
     @property
-    def ok(self):
+    def ok(self) -> bool:
         return not self.problems
 
     @property
-    def problems(self):
+    def problems(self) -> list[tuple[str, str]]:
         """(where, what) of everything that rounding does not explain."""
         outputs = [(name, f"error {o.error:.3g} over {o.bound:.3g}") for name, o in self.outputs.items() if not o.ok]
         return [*outputs, *((name, "decides otherwise, beyond rounding") for name in self.unexplained)]
 
-    def __str__(self):
+    def __str__(self) -> str:
         lines = [
             f"{name}: largest error {o.error:.3g} at values up to {o.scale:.3g} (torch float32 {o.torch_error:.3g}, "
             f"bound {o.bound:.3g})" + ("" if o.ok else "  TOO LARGE")
@@ -73,39 +78,93 @@ class CheckReport:
         return "\n".join(lines)
 
 
-def check(module, fx_graph, origins, graph, example_input, backend="numba"):
+def check(
+    module: torch.nn.Module,
+    fx_graph: fx.Graph,
+    origins: Mapping[fx.Node, str],
+    graph: Graph,
+    example_input: torch.Tensor,
+    backend: str = "numba",
+) -> CheckReport:
     """Run `module` (in eval mode) in torch and `graph` in pagnp on `example_input`; return a CheckReport.
 
     origins  fx node -> name of the graph node that decides there
     """
     x = example_input.detach().cpu()
     logits, decisions = run_engine(graph, np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy()), backend)
+    got = {name: torch.from_numpy(value).permute(0, 3, 1, 2).double() for name, value in logits.items()}
     single = _Forced(module, fx_graph, origins, graph, decisions, torch.float32)
     double = _Forced(module, fx_graph, origins, graph, decisions, torch.float64)
-    got = {name: torch.from_numpy(value).permute(0, 3, 1, 2).double() for name, value in logits.items()}
     with torch.no_grad():
-        mine, truth = single.outputs(x), double.outputs(x.double())
+        _check_trace(module, fx_graph, x)
+        mine, truth = single.outputs(x), double.outputs(x)
     report = CheckReport()
     for name in graph.outputs:
-        scale = float(truth[name].abs().max())
-        torch_error = float((mine[name].double() - truth[name]).abs().max())
-        bound = ALLOWANCE * max(torch_error, ROUNDING * scale)
-        report.outputs[name] = OutputError(float((got[name] - truth[name]).abs().max()), torch_error, bound, scale)
+        report.outputs[name] = _compare(got[name], mine[name].double(), truth[name])
     _count_flips(report, single, double)
     return report
 
 
-def run_engine(graph, x, backend):
-    """Run `graph` on x (n, h, w, c); return ({output: array}, {node: mask or index array})."""
-    joined, backend = canonical(graph), get_backend(backend)
-    plan = lower(joined, *x.shape[1:3], n=len(x))
-    kept = {}
+def _compare(got, mine, truth):
+    """Return the OutputError of `got`; where torch has no finite number, in float32 or 64, `got` must be torch's."""
+    if got.shape != truth.shape:
+        return OutputError(math.inf, 0.0, 0.0, 0.0)  # subtraction would broadcast
+    finite = mine.isfinite() & truth.isfinite()
+    scale, torch_error = _largest(truth[finite]), _largest((mine - truth)[finite])
+    same = torch.equal(got[~finite].nan_to_num(nan=0.5), mine[~finite].nan_to_num(nan=0.5))
+    error = _largest((got - truth)[finite]) if same else math.inf
+    return OutputError(error, torch_error, ALLOWANCE * max(torch_error, ROUNDING * scale), scale)
 
-    def watch(name, array):
+
+def _largest(values):
+    return float(values.abs().max()) if values.numel() else 0.0
+
+
+def _check_trace(module, fx_graph, x):
+    """Raise ExportError unless what torch.fx traced computes on `x` what the module itself does."""
+    module = copied(module)  # forward may change the module's attributes
+    for unit in (m for m in module.modules() if isinstance(m, GateUnit)):
+        unit.noise_source = engine_noise
+    traced = dict(flatten(fx.Interpreter(fx.GraphModule(module, fx_graph)).run(x.clone()), ""))
+    direct = dict(flatten(module(x.clone()), ""))
+    problems = [
+        (f"output '{name}'", "what torch.fx traced is not what the module computes (random numbers, state, hooks?)")
+        for name, value in direct.items()
+        if name not in traced or not _same(value, traced[name])
+    ]
+    if problems:
+        raise ExportError(message(problems), problems)
+
+
+def _same(a, b):
+    """Tell whether two runs of torch agree as closely as two of its algorithms may."""
+    return a.shape == b.shape and _compare(a.double(), b.double(), b.double()).ok
+
+
+def copied(module):
+    """Return a deep copy of `module` on the CPU, without tensors that its last forward left in attributes.
+
+    Raises: ExportError if it cannot be copied.
+    """
+    kept = [v for m in module.modules() for v in vars(m).values() if isinstance(v, torch.Tensor) and not v.is_leaf]
+    try:
+        return copy.deepcopy(module, {id(v): v.detach().clone() for v in kept}).cpu()
+    except (RuntimeError, TypeError) as error:
+        problems = [("the module itself", f"cannot be copied for the check: {error}")]
+        raise ExportError(message(problems), problems) from error
+
+
+def run_engine(graph: Graph, x: Tensor, backend: str) -> tuple[dict[str, Tensor], dict[str, Array]]:
+    """Run `graph` on x (n, h, w, c); return ({output: array}, {node: mask or index array})."""
+    joined, engine = canonical(graph), get_backend(backend)
+    plan = lower(joined, x.shape[1], x.shape[2], n=len(x))
+    kept: dict[str, Array] = {}
+
+    def watch(name: str, array: Array) -> None:
         if array.dtype != np.float32:
             kept[name] = array.copy()
 
-    run = execute(plan, backend, prepare(joined, backend), x, watch=watch)
+    run = execute(plan, engine, prepare(joined, engine), x, watch=watch)
     return {name: run.value(node).copy() for name, node in graph.outputs.items()}, kept
 
 
@@ -114,7 +173,7 @@ class _Forced(fx.Interpreter):
 
     def __init__(self, module, fx_graph, origins, graph, decisions, dtype):
         # A copy, because the module is not ours to convert, and float64 shows what float32 should have been.
-        module = copy.deepcopy(module).cpu().to(dtype)
+        module = copied(module).to(dtype)
         for attribute in [name for name, value in vars(module).items() if isinstance(value, torch.Tensor)]:
             setattr(module, attribute, getattr(module, attribute).to(dtype))
         super().__init__(fx.GraphModule(module, fx_graph), garbage_collect_values=True)
@@ -125,7 +184,7 @@ class _Forced(fx.Interpreter):
         self.margins = {}  # decision -> (margin tensor, flipped tensor)
 
     def outputs(self, x):
-        return dict(flatten(self.run(x), ""))
+        return dict(flatten(self.run(x.to(self.dtype, copy=True)), ""))  # the network may change its input
 
     def run_node(self, node):
         result = super().run_node(node)
@@ -143,7 +202,7 @@ class _Forced(fx.Interpreter):
         return forced
 
 
-def engine_noise(unit, z):
+def engine_noise(unit: GateUnit, z: torch.Tensor) -> torch.Tensor:
     """Draw the noise that the engine draws with seed 0, as (1, K, h, w)."""
     noise = np.empty((*z.shape[2:], z.shape[1]), np.float32)
     get_backend("numpy").gumbel_noise(0, unit.gate_index, unit.form, 0, 0, noise)
@@ -153,7 +212,8 @@ def engine_noise(unit, z):
 def _margin(op, args, forced):
     """Return how far a decision is from the tie, in the shape of `forced`."""
     if op == "compare":
-        return (args[0] - args[1]).abs().double().expand(forced.shape)  # one side may be a number
+        a, b = (torch.as_tensor(side, dtype=torch.float64) for side in args)  # numbers, masks, indices
+        return (a - b).abs().expand(forced.shape)
     z = args[0]
     if forced.dtype == torch.bool:
         return (z[:, 1:2] - z[:, 0:1]).abs()

@@ -13,13 +13,44 @@ from pagnp.torch.values import UNKNOWN, Dim, Ref, UnsupportedError, Weight, both
 
 def conv2d(t, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
     x = tensor(x)
-    for part in (weight, bias):
-        if part is not None and not isinstance(part, Weight):
-            raise UnsupportedError("conv2d with a computed weight or bias; only parameters and buffers")
+    if not _parameters("conv2d", weight, bias):
+        return UNKNOWN
     kernel = weight.tensor.shape[2:]
     attrs = {"stride": pair(stride), "dilation": pair(dilation), "groups": groups}
     attrs["padding"] = _conv_padding(padding, kernel, attrs["dilation"])
     return t.emit("conv2d", (x,), {"weight": weight, "bias": bias}, **attrs)
+
+
+def conv_transpose2d(t, x, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+    x = tensor(x)
+    if not _parameters("conv_transpose2d", weight, bias):
+        return UNKNOWN
+    return t.emit(
+        "conv_transpose2d",
+        (x,),
+        {"weight": weight, "bias": bias},
+        stride=pair(stride),
+        padding=both_sides(padding),
+        output_padding=pair(output_padding),
+        dilation=pair(dilation),
+        groups=groups,
+    )
+
+
+def batch_norm(t, x, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+    if training or running_mean is None or running_var is None:
+        raise UnsupportedError("batch_norm with the statistics of the batch; only with running statistics")
+    if not _parameters("batch_norm", running_mean, running_var, weight, bias):
+        return UNKNOWN
+    weights = {"mean": running_mean, "var": running_var, "gamma": weight, "beta": bias}
+    return t.emit("norm", (tensor(x),), weights, eps=eps)
+
+
+def _parameters(op, *parts):
+    """Raise UnsupportedError unless all are parameters, buffers or None; return whether all are known."""
+    if not all(part is None or part is UNKNOWN or isinstance(part, Weight) for part in parts):
+        raise UnsupportedError(f"{op} with a computed weight or bias; only parameters and buffers")
+    return UNKNOWN not in parts
 
 
 def _conv_padding(padding, kernel, dilation):
@@ -76,7 +107,7 @@ def mean(t, x, dim=None, keepdim=False, *, dtype=None):
 
 def relu(t, x, inplace=False):
     result = t.emit("relu", (tensor(x),))
-    return t.replace(x, result) if inplace else result
+    return t.aliases.change(x, result) if inplace else result
 
 
 def relu_(t, x):
@@ -131,6 +162,8 @@ def cat(t, tensors, dim=0, axis=None):
 def pad(t, x, pad, mode="constant", value=None):
     if mode != "constant" or value not in (None, 0, 0.0):
         raise UnsupportedError(f"pad with mode='{mode}', value={value}; only constant 0")
+    if pad is UNKNOWN or isinstance(pad, (list, tuple)) and UNKNOWN in pad:
+        return UNKNOWN
     sides = list(pad) if isinstance(pad, (list, tuple)) else [pad] * 4
     if len(sides) not in (2, 4) or not all(isinstance(v, int) and v >= 0 for v in sides):
         raise UnsupportedError(f"pad by {sides}; only 2 or 4 numbers, 0 or above, on the last two axes")
@@ -162,6 +195,8 @@ def interpolate(
     height, width = size if len(size) == 2 else (None, None)
     if not (isinstance(height, Dim) and isinstance(width, Dim) and (height.axis, width.axis) == (2, 3)):
         raise UnsupportedError(f"interpolate to size {size}; only numbers, or another tensor's shape[-2:]")
+    if t.kind_of(height.of) != "tensor":
+        raise UnsupportedError("interpolate to the size of a mask or argmax; take the size of a feature map")
     if height.of == width.of and (height.factor, width.factor) == (1, 1):
         return t.emit(mode, (x, Ref(height.of)), **attrs)
     if height.of == width.of == x.name:
@@ -183,13 +218,12 @@ def dropout(t, x, p=0.5, training=True, inplace=False):
 
 
 def same(t, x, *args, **kwargs):
-    """detach, contiguous, clone: the same value."""
+    """detach, contiguous: the same tensor."""
     return x
 
 
-def nothing(t, *args, **kwargs):
-    """fx's own assertions about constant arguments."""
-    return None
+def clone(t, x, *, memory_format=None):
+    return t.aliases.clone(x) if isinstance(x, Ref) else x
 
 
 def _by_name(*names):
@@ -203,6 +237,7 @@ _SHARED = {
     "avg_pool2d": avg_pool2d,
     "adaptive_avg_pool2d": adaptive_avg_pool2d,
     "conv2d": conv2d,
+    "conv_transpose2d": conv_transpose2d,
     "mean": mean,
     "relu": relu,
     "relu_": relu_,
@@ -219,7 +254,7 @@ _SHARED = {
     "upsample": interpolate,
     "dropout": dropout,
     "dropout2d": dropout,
-    "clone": same,
+    "clone": clone,
     "detach": same,
     **arith.FUNCTIONS,
     **indexing.FUNCTIONS,
@@ -227,7 +262,7 @@ _SHARED = {
 # Functions of torch and torch.nn.functional, and operators.
 FUNCTIONS = {function: rule for name, rule in _SHARED.items() for function in _by_name(name)}
 FUNCTIONS |= arith.OPERATORS
-FUNCTIONS |= {torch._assert: nothing, torch.fx._symbolic_trace._assert_is_none: nothing}
+FUNCTIONS |= {functional.batch_norm: batch_norm}  # torch.batch_norm takes its weights in another order
 FUNCTIONS |= {builtins.getattr: indexing.attribute, operator.getitem: indexing.item}
 # Tensor methods.
 _METHOD_NAMES = ("mean", "relu", "relu_", "sigmoid", "exp", "log", "softmax", "argmax", "clone", "detach")

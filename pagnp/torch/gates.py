@@ -1,13 +1,18 @@
 """Gates as nn.Modules: the decision itself, the PAG unit around it, and how its answer picks a branch."""
 
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, TypeAlias
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from pagnp.errors import UsageError
 from pagnp.nn.spec import GATE_MODES, GateSpec
 from pagnp.torch.gumbel import first_maximum, gumbel_noise, noisy_logits, straight_through
+from pagnp.types import GateForm, GateMode
 
 TRAIN_MODES = ("open", *GATE_MODES)
+TrainMode: TypeAlias = Literal["open"] | GateMode
 
 
 class GateUnit(nn.Module):
@@ -25,25 +30,39 @@ class GateUnit(nn.Module):
     `gate_index` names the gate's noise stream in the model file; None: export gives it the next free number.
     """
 
-    def __init__(self, mode="hard", form="kong2018", temperature=1.0, gate_index=None, rates=None):
+    probability: Tensor | None
+    sample: Tensor | None
+    scores: Tensor | None
+    chosen: Tensor | None
+
+    def __init__(
+        self,
+        mode: GateMode = "hard",
+        form: GateForm = "kong2018",
+        temperature: float = 1.0,
+        gate_index: int | None = None,
+        rates: Sequence[int] | None = None,
+    ) -> None:
         super().__init__()
         GateSpec(mode, form, temperature)  # raises UsageError on unknown values
         self.mode, self.form, self.temperature = mode, form, temperature
         self.gate_index = gate_index
         self.rates = None if rates is None else tuple(rates)
-        self.train_mode = "gumbel_hard" if mode == "hard" else mode
-        self.noise_source = None  # callable (unit, z) -> noise, in place of torch's generator
+        self.train_mode: TrainMode = "gumbel_hard" if mode == "hard" else mode
+        self.noise_source: Callable[[GateUnit, Tensor], Tensor] | None = (
+            None  # callable (unit, z) -> noise, in place of torch's generator
+        )
         self.probability = self.sample = self.chosen = self.scores = None
 
-    def __getstate__(self):
+    def __getstate__(self) -> dict[str, Any]:
         # Maps kept from the last forward belong to its autograd graph: they can be neither copied nor pickled.
         return {**self.__dict__, "probability": None, "sample": None, "chosen": None, "scores": None}
 
-    def extra_repr(self):
+    def extra_repr(self) -> str:
         rates = "" if self.rates is None else f", rates={list(self.rates)}"
         return f"mode={self.mode}, form={self.form}, gate_index={self.gate_index}{rates}"
 
-    def forward(self, z):
+    def forward(self, z: Tensor) -> Tensor:
         mode = self.train_mode if self.training else self.mode
         p = torch.softmax(z, dim=1)
         self.probability, self.sample = p, p
@@ -82,7 +101,7 @@ class Select(nn.Module):
     branches  K tensors (n, c, h, w); with a mask branches[0] where False, branches[1] where True
     """
 
-    def forward(self, control, *branches):
+    def forward(self, control: Tensor, *branches: Tensor) -> Tensor:
         if control.dtype == torch.bool:
             return torch.where(control, branches[1], branches[0])
         if not control.is_floating_point():
@@ -99,11 +118,13 @@ class Select(nn.Module):
 class BoxMean(nn.Module):
     """Fixed 3x3 box mean of each channel, zero padding, no renormalisation at the border ("gauss_blur")."""
 
-    def __init__(self, channels):
+    weight: Tensor
+
+    def __init__(self, channels: int) -> None:
         super().__init__()
         self.register_buffer("weight", torch.full((channels, 1, 3, 3), 1 / 9))
 
-    def forward(self, z):
+    def forward(self, z: Tensor) -> Tensor:
         return nn.functional.conv2d(z, self.weight, padding=1, groups=self.weight.shape[0])
 
 
@@ -116,8 +137,17 @@ class PAGGate(nn.Module):
     """
 
     def __init__(
-        self, c_in, stride=1, *, blur=False, bias=1.0, mode="hard", form="kong2018", temperature=1.0, index=None
-    ):
+        self,
+        c_in: int,
+        stride: int = 1,
+        *,
+        blur: bool = False,
+        bias: float = 1.0,
+        mode: GateMode = "hard",
+        form: GateForm = "kong2018",
+        temperature: float = 1.0,
+        index: int | None = None,
+    ) -> None:
         super().__init__()
         self.conv = nn.Conv2d(c_in, 2, 1, stride=stride)
         self.blur = BoxMean(2) if blur else None
@@ -125,16 +155,16 @@ class PAGGate(nn.Module):
         # Small weights and a bias towards computing: training starts from the ungated network.
         nn.init.normal_(self.conv.weight, std=0.01)
         with torch.no_grad():
-            self.conv.bias.copy_(torch.tensor([-bias, bias]))
+            self.conv.bias.copy_(torch.tensor([-bias, bias]))  # type: ignore[union-attr]
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         z = self.conv(x)
         if self.blur is not None:
             z = self.blur(z)
         return self.unit(z)
 
 
-def gates(model):
+def gates(model: nn.Module) -> dict[str, PAGGate]:
     """Return {name: PAGGate} of a model, in order of construction."""
     return {name: module for name, module in model.named_modules() if isinstance(module, PAGGate)}
 
@@ -143,14 +173,14 @@ def _units(model):
     return [module for module in model.modules() if isinstance(module, GateUnit)]
 
 
-def set_temperature(model, temperature):
+def set_temperature(model: nn.Module, temperature: float) -> None:
     """Set the Gumbel temperature of every gate and MultiPool."""
     for unit in _units(model):
         GateSpec(temperature=temperature)
         unit.temperature = float(temperature)
 
 
-def set_gate_mode(model, mode):
+def set_gate_mode(model: nn.Module, mode: TrainMode) -> None:
     """Set what gates and MultiPools do in training: open, soft, hard, gumbel_soft or gumbel_hard. Eval is unchanged."""
     if mode not in TRAIN_MODES:
         raise UsageError(f"set_gate_mode: '{mode}' is unknown; choose one of {', '.join(TRAIN_MODES)}")
@@ -158,7 +188,7 @@ def set_gate_mode(model, mode):
         unit.train_mode = mode
 
 
-def gate_probabilities(model, sampled=False):
+def gate_probabilities(model: nn.Module, sampled: bool = False) -> list[Tensor]:
     """Return the soft P(compute) maps (n, h, w), one a gate, of the last forward, with their gradients.
 
     sampled  False: softmax of the logits, which is what the sparsity losses take; True: the noisy soft decision
@@ -167,7 +197,7 @@ def gate_probabilities(model, sampled=False):
     return [(unit.sample if sampled else unit.probability)[:, 1] for unit in units]
 
 
-def keep_rates(model):
+def keep_rates(model: nn.Module) -> dict[str, float]:
     """Return {gate name: share of pixels that the last forward computed}, counted on the hard decision."""
     return {name: float(_after_forward(name, gate).chosen[:, 1].mean()) for name, gate in gates(model).items()}
 

@@ -1,9 +1,12 @@
 """The Gumbel unit (PAG.md section 2): noise, noisy softmax, and the straight-through estimator."""
 
 import torch
+from torch import Tensor
+
+from pagnp.types import GateForm
 
 
-def gumbel_noise(z, form="kong2018"):
+def gumbel_noise(z: Tensor, form: GateForm = "kong2018") -> Tensor:
     """Draw Gumbel(0, 1) noise of z's shape, dtype and device from torch's generator.
 
     form  kong2018: u = (rand + 1e-5) / 1.001, as in the authors' GumbelNoisySoftMax; torch: u in (0, 1), no clamp
@@ -15,7 +18,7 @@ def gumbel_noise(z, form="kong2018"):
     return -torch.log(-torch.log(u))
 
 
-def noisy_logits(z, noise, form="kong2018"):
+def noisy_logits(z: Tensor, noise: Tensor, form: GateForm = "kong2018") -> Tensor:
     """Return the logits with their noise, before temperature: log(c) + g (kong2018) or z + g (torch).
 
     z, noise  (n, K, h, w); noise may broadcast
@@ -26,7 +29,7 @@ def noisy_logits(z, noise, form="kong2018"):
     return z + noise
 
 
-def first_maximum(y):
+def first_maximum(y: Tensor) -> Tensor:
     """Return the one-hot of the first maximum of `y` over channels, without gradient. (n, K, h, w)"""
     # torch.argmax does not promise which of equal maxima it takes; the gate's rule is the first.
     best = y.detach().max(dim=1, keepdim=True).values
@@ -34,7 +37,7 @@ def first_maximum(y):
     return ((reached.cumsum(dim=1) == 1) & (reached == 1)).to(y.dtype)
 
 
-def straight_through(p, y):
+def straight_through(p: Tensor, y: Tensor) -> Tensor:
     """Return one-hot(first maximum of y) in the forward pass, with the gradient of `p` in the backward pass.
 
     p, y  (n, K, h, w): the soft decision and what the hard one is taken from

@@ -33,14 +33,19 @@ def size(t, x, dim=None):
 
 def item(t, x, index):
     """x[...]: channel slices of a feature map, elements of shapes, lists and dicts."""
-    if x is UNKNOWN or isinstance(x, (tuple, list, dict)):
-        return UNKNOWN if x is UNKNOWN else x[index]
+    if x is UNKNOWN or _unknown(index):
+        return UNKNOWN
+    if isinstance(x, (tuple, list, dict)):
+        return x[index]
     if not isinstance(x, Ref):
         raise UnsupportedError(f"indexing of {x!r}")
     index = list(index) if isinstance(index, tuple) else [index]
     if x.squeezed and index == [_ALL, None]:
         return unsqueeze(x)
     x = tensor(x)
+    if len(index) == 3 and index[0] == _ALL and None in index[1:]:  # x[:, k, None] is x[:, k : k + 1]
+        k = index[1] if index[2] is None else index[2]
+        index = [_ALL, slice(k, k + 1 or None)] if isinstance(k, int) else index
     if Ellipsis in index:
         at = index.index(Ellipsis)
         index[at : at + 1] = [_ALL] * (4 - len(index) + 1)
@@ -49,6 +54,13 @@ def item(t, x, index):
     if len(index) != 4 or batch != _ALL:
         raise _unsupported(index)
     return _spatial(t, _channels(t, x, channels, index), spatial, index)
+
+
+def _unknown(index):
+    """Tell whether an index comes after something unsupported."""
+    if isinstance(index, slice):
+        return UNKNOWN in (index.start, index.stop, index.step)
+    return any(map(_unknown, index)) if isinstance(index, (tuple, list)) else index is UNKNOWN
 
 
 def _unsupported(index):
@@ -72,7 +84,7 @@ def _slice(t, x, start, stop):
         return x
     if not 0 <= start < stop <= x.c:
         raise UnsupportedError(f"channels {start}:{stop} of a tensor with {x.c}")
-    return t.emit("slice_channels", (x,), start=start, stop=stop)
+    return t.aliases.view(t.emit("slice_channels", (x,), start=start, stop=stop), x, start, stop)
 
 
 def _spatial(t, x, spatial, index):
@@ -85,7 +97,7 @@ def _spatial(t, x, spatial, index):
             raise _unsupported(index)
     stride = [at.step or 1 for at in spatial]
     attrs = {"kernel": [1, 1], "stride": stride, "padding": [0] * 4, "dilation": [1, 1], "ceil_mode": False}
-    return t.emit("max_pool2d", (unsqueeze(x),), **attrs)
+    return t.aliases.view(t.emit("max_pool2d", (unsqueeze(x),), **attrs), x, 0, x.c)
 
 
 def chunk(t, x, chunks, dim=0):
@@ -112,6 +124,8 @@ def _whole(x, name, dim):
 
 def _parts(t, x, sizes):
     """Slice the channels of x into `sizes`; one size repeats."""
+    if len(sizes) > 1 and sum(sizes) != x.c:
+        raise UnsupportedError(f"split of {x.c} channels into {sizes}")
     parts, start = [], 0
     while start < x.c:
         width = sizes[0] if len(sizes) == 1 else sizes[len(parts)]

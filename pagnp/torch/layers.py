@@ -5,7 +5,7 @@ from torch import nn
 from pagnp.torch import functions
 from pagnp.torch.blocks import SharedConv
 from pagnp.torch.gates import BoxMean, GateUnit, Select
-from pagnp.torch.values import UNKNOWN, Ref, UnsupportedError, both_sides, pair, tensor
+from pagnp.torch.values import UNKNOWN, Ref, UnsupportedError, tensor
 
 
 def conv2d(t, layer, x):
@@ -16,29 +16,17 @@ def conv2d(t, layer, x):
 
 
 def conv_transpose2d(t, layer, x):
-    weights = {"weight": t.weight(layer.weight), "bias": t.weight(layer.bias)}
-    return t.emit(
-        "conv_transpose2d",
-        (tensor(x),),
-        weights,
-        stride=pair(layer.stride),
-        padding=both_sides(layer.padding),
-        output_padding=pair(layer.output_padding),
-        dilation=pair(layer.dilation),
-        groups=layer.groups,
+    weight, bias = t.weight(layer.weight), t.weight(layer.bias)
+    return functions.conv_transpose2d(
+        t, x, weight, bias, layer.stride, layer.padding, layer.output_padding, layer.groups, layer.dilation
     )
 
 
 def batch_norm2d(t, layer, x):
     if layer.running_mean is None or layer.running_var is None:
         raise UnsupportedError("BatchNorm2d without running statistics (track_running_stats=False)")
-    weights = {
-        "mean": t.weight(layer.running_mean),
-        "var": t.weight(layer.running_var),
-        "gamma": t.weight(layer.weight),
-        "beta": t.weight(layer.bias),
-    }
-    return t.emit("norm", (tensor(x),), weights, eps=layer.eps)
+    statistics = t.weight(layer.running_mean), t.weight(layer.running_var)
+    return functions.batch_norm(t, x, *statistics, t.weight(layer.weight), t.weight(layer.bias), eps=layer.eps)
 
 
 def max_pool2d(t, layer, x):
@@ -107,6 +95,7 @@ LAYERS = {
     nn.Conv2d: conv2d,
     nn.ConvTranspose2d: conv_transpose2d,
     nn.BatchNorm2d: batch_norm2d,
+    nn.SyncBatchNorm: batch_norm2d,
     nn.ReLU: lambda t, layer, x: functions.relu(t, x, _inplace(layer)),
     nn.Sigmoid: lambda t, layer, x: functions.sigmoid(t, x),
     nn.Softmax: lambda t, layer, x: functions.softmax(t, x, layer.dim),
@@ -127,3 +116,16 @@ LAYERS = {
     BoxMean: box_mean,
     SharedConv: shared_conv,
 }
+
+
+def rule_of(layer):
+    """Return the rule of a layer, or of the torch class it inherits its forward from; None if there is none."""
+    for kind in type(layer).__mro__:
+        rule = LAYERS.get(kind)
+        if rule is not None:
+            kept = all(getattr(type(layer), name, None) is getattr(kind, name, None) for name in _COMPUTING)
+            return rule if kept else None
+    return None
+
+
+_COMPUTING = ("forward", "__call__", "_conv_forward")  # what a subclass may not have changed

@@ -4,16 +4,21 @@ Logits are (n, c, h, w); targets have no channel axis except normals. Every loss
 """
 
 import math
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
 
 import torch
+from torch import Tensor
 from torch.nn import functional
 
 from pagnp.errors import UsageError
+from pagnp.types import Size
 
 SPARSITY_FORMS = ("kl", "kl_doubled", "mild")
+SparsityForm: TypeAlias = Literal["kl", "kl_doubled", "mild"]
 
 
-def sparsity(m, rho, form="kl"):
+def sparsity(m: Tensor, rho: float, form: SparsityForm = "kl") -> Tensor:
     """Return how far a keep share `m` (scalar tensor in 0..1) is from the target rate `rho` (0..1).
 
     kl          rho ln(rho/m) + (1-rho) ln((1-rho)/(1-m))
@@ -35,7 +40,13 @@ def sparsity(m, rho, form="kl"):
     return 2 * loss if form == "kl_doubled" else loss
 
 
-def sparsity_loss(probabilities, rho, form="kl", budget="gate", weights=None):
+def sparsity_loss(
+    probabilities: Sequence[Tensor],
+    rho: float | list[float] | tuple[float, ...],
+    form: SparsityForm = "kl",
+    budget: Literal["gate", "global"] = "gate",
+    weights: Sequence[float] | None = None,
+) -> Tensor:
     """Return the sparsity loss of a network's gates.
 
     probabilities  P(compute) maps (n, h, w) of each gate: `gate_probabilities(model)`
@@ -43,31 +54,48 @@ def sparsity_loss(probabilities, rho, form="kl", budget="gate", weights=None):
     budget         "gate": the mean over gates of each gate's loss; "global": one loss on the mean over the pixels
                    of all gates, each pixel weighing its gate's weight
     weights        one weight a gate (its MACs a pixel, say); None: all 1
+    returns        scalar tensor with a gradient to the gates' logits
+    Raises:        UsageError if there is no gate, or not one rho or weight a gate
     """
     if not probabilities:
         raise UsageError("sparsity_loss: no gates; gate_probabilities needs a forward of a gated model first")
-    weights = [1.0] * len(probabilities) if weights is None else list(weights)
+    weights = _one_a_gate("weights", 1.0 if weights is None else weights, len(probabilities))
     if budget == "global":
+        if isinstance(rho, (list, tuple)):
+            raise UsageError('sparsity_loss: a global budget has one rho; a list of them goes with budget "gate"')
         total = sum(w * p.numel() for w, p in zip(weights, probabilities, strict=True))
-        return sparsity(sum(w * p.sum() for w, p in zip(weights, probabilities, strict=True)) / total, rho, form)
+        kept = sum(w * p.sum() for w, p in zip(weights, probabilities, strict=True)) / total
+        return sparsity(kept, rho, form)
     if budget != "gate":
         raise UsageError(f"sparsity_loss: budget '{budget}' is unknown; choose gate or global")
-    rhos = list(rho) if isinstance(rho, (list, tuple)) else [rho] * len(probabilities)
+    rhos = _one_a_gate("rho", rho, len(probabilities))
     each = [sparsity(p.mean(), r, form) for p, r in zip(probabilities, rhos, strict=True)]
     return sum(w * loss for w, loss in zip(weights, each, strict=True)) / sum(weights)
 
 
-def upsample(logits, size):
+def _one_a_gate(name, given, count):
+    """Return `given` as a list with an entry a gate; a number serves all."""
+    values = list(given) if isinstance(given, (list, tuple)) else [given] * count
+    if len(values) != count:
+        raise UsageError(f"sparsity_loss: {len(values)} {name} for {count} gates; give one a gate")
+    return values
+
+
+def upsample(logits: Tensor, size: Size) -> Tensor:
     """Bring logits to (h, w) as a `bilinear` half-pixel head does."""
     return functional.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def segmentation_loss(logits, labels, ignore_index=255, class_weights=None):
-    """Return the mean cross-entropy; logits (n, C, h, w), labels int64 (n, h, w)."""
+def segmentation_loss(
+    logits: Tensor, labels: Tensor, ignore_index: int = 255, class_weights: Tensor | None = None
+) -> Tensor:
+    """Return the mean cross-entropy, 0 if all is ignored; logits (n, C, h, w), labels int64 (n, h, w)."""
+    if not bool((labels != ignore_index).any()):
+        return logits.sum() * 0  # the mean of nothing is NaN, and would spoil the weights
     return functional.cross_entropy(logits, labels, weight=class_weights, ignore_index=ignore_index)
 
 
-def depth_loss(log_depth, depth, valid=None, base=math.e):
+def depth_loss(log_depth: Tensor, depth: Tensor, valid: Tensor | None = None, base: float = math.e) -> Tensor:
     """Return the mean squared error in log space; log_depth (n, 1, h, w), depth (n, h, w) above 0 where valid.
 
     valid  bool (n, h, w), None: where depth > 0
@@ -78,7 +106,7 @@ def depth_loss(log_depth, depth, valid=None, base=math.e):
     return _masked_mean((log_depth[:, 0] - target) ** 2, valid)
 
 
-def normals_loss(normals, target, valid=None):
+def normals_loss(normals: Tensor, target: Tensor, valid: Tensor | None = None) -> Tensor:
     """Return the mean of 1 - cos + acos(cos) between predicted and true directions.
 
     normals  (n, 3, h, w), any length;  target (n, 3, h, w), unit length;  valid bool (n, h, w) or None
@@ -90,7 +118,7 @@ def normals_loss(normals, target, valid=None):
     return _masked_mean(1 - cosine + angle, valid)
 
 
-def boundary_loss(logits, boundary, valid=None):
+def boundary_loss(logits: Tensor, boundary: Tensor, valid: Tensor | None = None) -> Tensor:
     """Return the class-balanced logistic loss (Xie and Tu 2015): boundary pixels weigh the share of the others.
 
     logits  (n, 1, h, w);  boundary float or bool (n, h, w) in 0..1;  valid bool (n, h, w) or None

@@ -3,11 +3,25 @@
 The names in a state_dict are torchvision's where torchvision has the layer (conv1, bn1, layer1.0.conv1, ...,
 layer1.0.downsample.0), and: layer1.0.gate.conv, layer4.1.multipool.branches.<i>.conv and .bn,
 layer4.1.multipool.attention.conv1 ..., res6.conv, heads.<name>.conv1 ...
+
+A step of training (examples/train_rooms.py is a whole one):
+
+    model = pag_resnet(depth=26, width=0.25, heads={"labels": {"task": "segmentation", "classes": 13}})
+    set_gate_mode(model, "gumbel_hard")     # noisy decisions, straight-through gradients; first "open" for a while
+    set_temperature(model, 0.7)             # from 1 downwards
+    out = model(x)                          # {"labels": logits at 1/8 of x}
+    loss = losses.segmentation_loss(losses.upsample(out["labels"], labels.shape[-2:]), labels)
+    loss = loss + 0.1 * losses.sparsity_loss(gate_probabilities(model), rho=0.6)
+
+`model.eval()` decides by z[1] > z[0], without noise; `keep_rates(model)` then tells the true shares of the last
+forward. Look at them while training: soft probabilities that are all rho satisfy the sparsity loss as well.
 """
+
+from typing import Unpack
 
 import torch
 
-from pagnp.nn.spec import resnet_spec
+from pagnp.nn.spec import ResNetOptions, ResNetSpec, resnet_spec
 from pagnp.torch.blocks import Bottleneck, ConvNormReLU, GatedBottleneck, Head, MultiPool
 from pagnp.torch.gates import (
     GateUnit,
@@ -45,14 +59,19 @@ class PAGResNet(torch.nn.Module):
     returns  {head: logits (n, channels, ceil(h / output_stride), ceil(w / output_stride))}
     """
 
-    def __init__(self, spec):
+    layer1: torch.nn.Sequential
+    layer2: torch.nn.Sequential
+    layer3: torch.nn.Sequential
+    layer4: torch.nn.Sequential
+
+    def __init__(self, spec: ResNetSpec) -> None:
         super().__init__()
         self.spec = spec
         self.conv1 = torch.nn.Conv2d(spec.in_channels, spec.stem, 7, stride=2, padding=3, bias=False)
         self.bn1 = torch.nn.BatchNorm2d(spec.stem)
         self.relu = torch.nn.ReLU()
         self.maxpool = torch.nn.MaxPool2d(3, stride=2, padding=1)
-        stages = {}
+        stages: dict[str, list[torch.nn.Module]] = {}
         for block in spec.blocks:
             stages.setdefault(block.name.split(".")[0], []).append(_block(block, spec))
         for name, blocks in stages.items():
@@ -61,7 +80,7 @@ class PAGResNet(torch.nn.Module):
         self.heads = torch.nn.ModuleDict({h.name: Head(spec.c_features, h.hidden, h.channels) for h in spec.heads})
         self.apply(_initialise)
 
-    def forward(self, x):
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = stage(x)
@@ -91,7 +110,7 @@ def _initialise(module):
         torch.nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
 
-def pag_resnet(**options):
+def pag_resnet(**options: Unpack[ResNetOptions]) -> PAGResNet:
     """Build a PAGResNet; the options are those of `pagnp.nn.spec.resnet_spec`, and of `pagnp.nn.pag_resnet`.
 
     depth=50, width=1.0, gated="all", multipool=None, output_stride=8, stride_on="conv1", heads (needed), res6=False,

@@ -10,6 +10,7 @@ from pagnp import opset
 from pagnp.errors import ExportError, GraphError
 from pagnp.graph import INPUT, Graph, Node
 from pagnp.torch import functions, layers
+from pagnp.torch.aliases import Aliases
 from pagnp.torch.trace import message, place
 from pagnp.torch.values import UNKNOWN, Ref, UnsupportedError, Weight
 
@@ -28,7 +29,7 @@ class Translation:
         self.module = module
         self.graph = Graph(channels)
         self.values, self.origins, self.problems = {}, {}, []
-        self.replaced = {}  # Ref changed in place -> Ref of its new content
+        self.aliases = Aliases()
         self.keys = {}
         for name, tensor in (*module.named_parameters(remove_duplicate=False), *module.named_buffers()):
             self.keys.setdefault(id(tensor), name)  # a shared tensor goes by its first name
@@ -36,12 +37,10 @@ class Translation:
 
     def run(self, fx_graph):
         """Translate every node; raise ExportError with all problems if there are any."""
-        inputs = 0
         for node in fx_graph.nodes:
             self.fx_node = node
             if node.op == "placeholder":
-                self.values[node] = Ref(INPUT, "tensor", self.graph.channels) if inputs == 0 else UNKNOWN
-                inputs += 1
+                self.values[node] = Ref(INPUT, "tensor", self.graph.channels)
             elif node.op == "output":
                 self._guarded(self._outputs, node.args[0])
             else:
@@ -70,19 +69,20 @@ class Translation:
         return found
 
     def _of_node(self, node):
-        value = self.values[node]
-        while isinstance(value, Ref) and value in self.replaced:
-            value = self.replaced[value]
-        return value
+        return fx.node.map_aggregate(self.values[node], self.aliases.present)
 
     def _translate(self, node):
         if node.op == "get_attr":
             return self.weight_value(node.target)
         args = [self.value(a) for a in node.args]
         kwargs = {key: self.value(a) for key, a in node.kwargs.items()}
+        if "input" in kwargs:  # torch's name of the first argument
+            args.insert(0, kwargs.pop("input"))
         if node.op == "call_module":
             result = self._layer(node, args, kwargs)
         else:
+            if isinstance(node.target, type) and hasattr(node.target, "_fields"):
+                return node.target(*args, **kwargs)  # a named tuple
             table = functions.METHODS if node.op == "call_method" else functions.FUNCTIONS
             rule = table.get(node.target)
             if rule is None:
@@ -98,14 +98,12 @@ class Translation:
 
     def _layer(self, node, args, kwargs):
         layer = self.module.get_submodule(node.target)
-        rule = layers.LAYERS.get(type(layer))
+        rule = layers.rule_of(layer)
         if rule is None:
             raise UnsupportedError(f"layer {type(layer).__name__} is not supported")
         return self._call(rule, [layer, *args], kwargs)
 
     def _call(self, rule, args, kwargs):
-        if "input" in kwargs:  # torch's name of the first argument
-            args = [kwargs.pop("input"), *args]
         try:
             return rule(self, *args, **kwargs)
         except TypeError as error:
@@ -162,39 +160,63 @@ class Translation:
 
     def weight(self, found):
         """Return the Weight of a layer's tensor, or None."""
-        return None if found is None else Weight(self.keys[id(found)], found)
+        if found is None:
+            return None
+        if id(found) not in self.keys:
+            fix = "remove that first: torch.nn.utils.remove_weight_norm or parametrize.remove_parametrizations"
+            raise UnsupportedError(f"a weight that is computed from others (weight_norm, say); {fix}")
+        return Weight(self.keys[id(found)], found)
 
     def _store(self, weight):
         if weight.tensor.dtype != torch.float32:
             raise UnsupportedError(f"weight '{weight.key}' is {weight.tensor.dtype}, need float32; call .float()")
+        if weight.tensor.is_meta:
+            raise UnsupportedError(f"weight '{weight.key}' is on the meta device, so it has no values; load them first")
         if weight.key not in self.graph.weights:
             array = weight.tensor.detach().cpu().contiguous().numpy()
             self.graph.weights[weight.key] = np.array(array, np.float32)
         return weight.key
 
-    def replace(self, old, new):
-        """Record that `old` was changed in place and now holds `new`."""
-        if isinstance(old, Ref) and isinstance(new, Ref) and old != new:
-            self.replaced[old] = new
-        return new
+    def kind_of(self, name):
+        """Return the kind of the graph value `name`: tensor, mask or index."""
+        node = self.graph.nodes.get(name)
+        return "tensor" if node is None else opset.OPS[node.op].kind(node)
 
     def _outputs(self, result):
-        for name, value in flatten(self.value(result), ""):
-            if value is UNKNOWN:
-                continue
-            if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
-                raise UnsupportedError(f"output name '{name}'; letters, digits, dots, dashes and underscores only")
-            if not isinstance(value, Ref) or value.kind != "tensor" or value.squeezed or value.name == INPUT:
-                kind = value.kind if isinstance(value, Ref) and value.kind != "tensor" else type(value).__name__
-                what = "the input itself" if getattr(value, "name", "") == INPUT else f"a {kind}"
-                raise UnsupportedError(
-                    f"output '{name}' is {what}; return tensors (n, c, h, w) that the network computes"
-                )
-            self.graph.outputs[name] = value.name
+        found = list(flatten(self.value(result), ""))
+        if not found:
+            self.problem("returns no tensor; return tensors (n, c, h, w)")
+        for name, value in found:
+            self._guarded(self._output, name, value)
+
+    def _output(self, name, value):
+        if value is UNKNOWN:
+            return
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+            raise UnsupportedError(f"output name '{name}'; letters, digits, dots, dashes and underscores only")
+        if name in self.graph.outputs:
+            raise UnsupportedError(f"two outputs are called '{name}'; give one another name")
+        what = _not_an_output(value)
+        if what:
+            raise UnsupportedError(f"output '{name}' is {what}; return tensors (n, c, h, w) that the network computes")
+        self.graph.outputs[name] = value.name
+
+
+def _not_an_output(value):
+    """Return what keeps `value` from being an output, or None."""
+    if not isinstance(value, Ref):
+        return repr(value) if isinstance(value, Weight) else f"of type {type(value).__name__}"
+    if value.kind != "tensor":
+        return f"an {value.kind}" if value.kind == "index" else f"a {value.kind}"
+    if value.squeezed:
+        return "a tensor without its channel axis"
+    return "the input itself" if value.name == INPUT else None
 
 
 def flatten(value, prefix):
-    """Yield (output name, value): a tensor is "output", dicts give their keys, tuples output.0, output.1 ..."""
+    """Yield (output name, value): a tensor is "output", dicts and named tuples give their keys, tuples output.0 ..."""
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
     if isinstance(value, dict):
         for key, item in value.items():
             yield from flatten(item, f"{prefix}.{key}" if prefix else str(key))

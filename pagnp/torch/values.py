@@ -15,12 +15,14 @@ class Ref:
     """A value of the graph: node `name`, kind "tensor", "mask" or "index", `c` channels.
 
     squeezed  torch has dropped the channel axis: (n, h, w)
+    copy      tells clones of one value apart: an in-place change reaches only one of them
     """
 
     name: str
     kind: str = "tensor"
     c: int = 1
     squeezed: bool = False
+    copy: int = 0
 
     def shape(self):
         """Return the torch shape as a tuple: channels are known, the rest are Dims."""
@@ -36,6 +38,9 @@ class Dim:
     axis: int
     factor: int = 1
 
+    def __repr__(self):
+        return f"a size of '{self.of}'"
+
 
 @dataclass(frozen=True)
 class Weight:
@@ -43,6 +48,16 @@ class Weight:
 
     key: str
     tensor: torch.Tensor
+
+    def __repr__(self):
+        return f"parameter '{self.key}' {tuple(self.tensor.shape)}"
+
+
+@dataclass(frozen=True)
+class Zeros:
+    """torch.zeros_like of a tensor with `c` channels."""
+
+    c: int
 
 
 class _Marker:
@@ -53,7 +68,6 @@ class _Marker:
         return self.name
 
 
-ZEROS = _Marker("zeros")  # a tensor of zeros of whatever shape fits
 UNKNOWN = _Marker("unknown")  # comes after something unsupported; nothing more is said about it
 DEVICE = _Marker("device")
 
@@ -74,7 +88,7 @@ def tensor(value, what="input"):
     if value is UNKNOWN:
         return value
     if isinstance(value, Weight):
-        raise UnsupportedError(f"parameter '{value.key}' of shape {tuple(value.tensor.shape)} as a feature map")
+        raise UnsupportedError(f"{value!r} as a feature map")
     if not isinstance(value, Ref):
         raise UnsupportedError(f"{what} {value!r} instead of a feature map")
     if value.kind != "tensor":
@@ -94,8 +108,11 @@ def pair(value):
     if isinstance(value, (list, tuple)):
         if len(value) == 1:
             value = [value[0], value[0]]
-        return [int(v) for v in value]
-    return [int(value), int(value)]
+    else:
+        value = [value, value]
+    if any(isinstance(v, Dim) for v in value):
+        raise UnsupportedError("a kernel, stride or padding that depends on the image's size")
+    return [int(v) for v in value]
 
 
 def both_sides(value):

@@ -2,6 +2,7 @@
 
     python examples/evaluate_rooms.py --weights examples/models/rooms-seg.h5 --seed 3 --count 200
 
+With --image also the model's hash and its digest on that image (the model card's JSON is this output).
 Prints JSON: mean and per-class intersection over union, pixel accuracy, kept share per gate (mean and standard
 deviation over scenes), use of each MultiPool rate, MACs, and one SHA-256 over the digests of all scenes.
 """
@@ -20,6 +21,7 @@ from rooms import CLASSES, render
 from rooms.make import parse_size
 
 import pagnp
+from pagnp.modelfile import model_hash
 
 
 def evaluate(model, scenes, **options):
@@ -78,13 +80,17 @@ def main():
     parser.add_argument("--seed", type=int, default=3, help="of the scenes; 1 and 2 were used for training")
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--size", type=parse_size, default=(192, 256))
+    parser.add_argument("--image", type=Path)
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--dense", action="store_true")
     parser.add_argument("--budget", type=float)
     args = parser.parse_args()
     model = pagnp.load(args.weights, backend=args.backend)
     scenes = (render(args.seed, index, args.size) for index in range(args.count))
-    print(json.dumps(evaluate(model, scenes, dense=args.dense, budget=args.budget), indent=2))
+    found = evaluate(model, scenes, dense=args.dense, budget=args.budget)
+    if args.image:
+        found = {"model_hash": model_hash(model.graph), "image_digest": model(args.image).digest} | found
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ result.outputs["segmentation"], result.ponder, result.macs, result.digest
 """
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 __all__ = ["Graph", "Model", "Result", "errors", "load", "nn", "ops"]
@@ -24,14 +24,16 @@ _PLACES = {"Graph": "pagnp.graph", "Model": "pagnp.model", "load": "pagnp.model"
 _MODULES = ("errors", "nn", "ops")
 
 
-def __getattr__(name):
-    # Loaded when first asked for: `import pagnp` stays quick and needs nothing but NumPy.
-    if name in _MODULES:
-        return importlib.import_module(f"pagnp.{name}")
-    if name in _PLACES:
-        return getattr(importlib.import_module(_PLACES[name]), name)
-    raise AttributeError(f"module 'pagnp' has no attribute '{name}'")
+if not TYPE_CHECKING:  # a type checker that saw it would accept any name
+
+    def __getattr__(name: str) -> Any:
+        # Loaded when first asked for: `import pagnp` stays quick and needs nothing but NumPy.
+        if name in _MODULES:
+            return importlib.import_module(f"pagnp.{name}")
+        if name in _PLACES:
+            return getattr(importlib.import_module(_PLACES[name]), name)
+        raise AttributeError(f"module 'pagnp' has no attribute '{name}'")
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted((*globals(), *__all__))

@@ -1,15 +1,18 @@
 """Find the gate threshold that brings the executed share of the gated convs nearest to a budget."""
 
+from collections.abc import Callable
+
 import numpy as np
 
 from pagnp.errors import UsageError
+from pagnp.graph import Graph
 
 STEPS = 128  # thresholds are k / 16 for k in -128..128
 SCALE = 16
 PASSES = 8
 
 
-def check(budget, threshold, graph):
+def check(budget: float | None, threshold: float | None, graph: Graph) -> None:
     """Raise UsageError unless budget (0..1) and threshold (finite) make sense for `graph`."""
     if budget is None and threshold is None:
         return
@@ -17,7 +20,7 @@ def check(budget, threshold, graph):
         raise UsageError("budget and threshold exclude each other; give one")
     if budget is not None and not 0 <= budget <= 1:
         raise UsageError(f"budget is a share between 0 and 1, got {budget}")
-    if threshold is not None and not np.isfinite(np.float32(threshold)):
+    if threshold is not None and not abs(threshold) <= float(np.finfo(np.float32).max):
         raise UsageError(f"threshold is a finite number, got {threshold}")
     gates = [node for node in graph.nodes.values() if node.op == "gate" and not node.attrs.get("rates")]
     if not gates:
@@ -27,7 +30,7 @@ def check(budget, threshold, graph):
         raise UsageError(f"budget and threshold need hard gates; {wrong[0]} is {graph.nodes[wrong[0]].attrs['mode']}")
 
 
-def search(budget, share_at):
+def search(budget: float, share_at: Callable[[np.float32], float]) -> np.float32:
     """Return the threshold whose share is nearest `budget`.
 
     share_at  function threshold (np.float32) -> executed share of the gated convs, at most 8 calls

@@ -15,56 +15,52 @@ class Buffer:
     offset: int = -1
 
 
+def layer_of(buffer: str) -> str:
+    """Return the layer whose values a buffer holds: its name, up to the "@" in the name of compact rows."""
+    return buffer.partition("@")[0]
+
+
 def plan(steps, values, n, keep):
     """Return (name -> Buffer, arena size in bytes) for the float32 tensors that `steps` write.
 
-    values  layer name -> Value; a buffer "name@..." holds rows of layer `name`, at most one a pixel
+    values  node name -> Value; a buffer "name@..." holds rows of `name`, at most one a pixel
     keep    names that must survive to the end
     An epilogue's residual that nobody reads later shares its buffer with the output (added in place).
     """
-    found, shared = {}, {}
+    last_read = {name: i for i, step in enumerate(steps) for name in (*step.ins, step.residual)}
+    last_read |= dict.fromkeys(keep, len(steps))
+    found = {}
     for i, step in enumerate(steps):
-        reads = [shared.get(name, name) for name in (*step.ins, step.residual) if name is not None]
-        for name in reads:
+        for name in (*step.ins, step.residual):
             if name in found:
                 found[name].last = i
-        if not step.out or values[step.out.split("@")[0]].kind != "tensor":
+        if not step.out or values[layer_of(step.out)].kind != "tensor":
             continue
-        host = _in_place(step, steps[i + 1 :], found, shared, keep, values)
-        if host is not None:
-            shared[step.out] = host
-        name = shared.get(step.out, step.out)
-        if name not in found:
-            value = values[step.out.split("@")[0]]
-            found[name] = Buffer(_round_up(4 * n * value.h * value.w * value.c), i, i)
-        found[name].last = i
+        if _adds_in_place(step, i, last_read) and step.residual in found:
+            found[step.out] = found[step.residual]
+        elif step.out not in found:
+            value = values[layer_of(step.out)]
+            found[step.out] = Buffer(_round_up(4 * n * value.h * value.w * value.c), i, i)
+        found[step.out].last = i
     for name in keep:
-        found[shared.get(name, name)].last = len(steps)
-    arena = _place(found)
-    return {**found, **{name: found[host] for name, host in shared.items()}}, arena
+        found[name].last = len(steps)
+    return found, _place(list({id(buffer): buffer for buffer in found.values()}.values()))
 
 
-def _in_place(step, later, found, shared, keep, values):
-    """Return the buffer that a dense conv may add into, or None."""
-    if step.kind not in ("conv2d", "conv_transpose2d") or step.residual is None or step.sites is not None:
-        return None
-    host = shared.get(step.residual, step.residual)
-    aliases = {host, *(name for name, other in shared.items() if other == host)}
-    if host not in found or aliases & set(keep) or aliases & set(step.ins):
-        return None
-    if any(aliases & {*other.ins, other.residual} for other in later):
-        return None
-    return host
+def _adds_in_place(step, i, last_read):
+    """True if step i is a dense conv that may overwrite its residual: it is the residual's last reader."""
+    is_dense_conv = step.kind in ("conv2d", "conv_transpose2d") and step.sites is None
+    return is_dense_conv and last_read.get(step.residual) == i and step.residual not in step.ins
 
 
 def _round_up(size):
     return (size + ALIGN - 1) // ALIGN * ALIGN
 
 
-def _place(found):
+def _place(buffers):
     """Place big buffers first, each at the lowest offset free during its life; return the arena's size."""
     placed = []
-    for buffer in sorted(found.values(), key=lambda b: -b.size):
+    for buffer in sorted(buffers, key=lambda b: -b.size):
         busy = sorted(
             (other.offset, other.offset + other.size)
             for other in placed

@@ -4,9 +4,13 @@ docs/NUMERICS.md says the same for people who write another backend.
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+
+from pagnp.types import Tensor, Words
 
 CONTRACT_NAME = "pagnp-bits/1"
 BLOCK = 128  # terms of one fma chain; more accurate than one long chain at about 1 % of the time
@@ -17,7 +21,7 @@ _IEEE = "one IEEE operation, one rounding"
 _COPY = "moves values, no arithmetic"
 
 # op -> (rule, worst error against the true value in ULP, or None where the rule is one rounding or a written order)
-CONTRACT = {
+CONTRACT: dict[str, tuple[str, float | None]] = {
     "conv2d": (_CHAIN + "; then fma(acc, scale, shift) or acc + bias, + residual, relu", None),
     "conv_transpose2d": ("gather form: " + _CHAIN + " over the taps of the output's phase; epilogue as conv2d", None),
     "bilinear_deconv": (
@@ -63,14 +67,14 @@ CONTRACT = {
 class Place:
     """One differing element: index, bits (hex, or the value) and values, distance in units in the last place."""
 
-    index: tuple
+    index: tuple[int, ...]
     got_bits: str
     want_bits: str
     got: object
     want: object
-    ulp: object
+    ulp: int | None
 
-    def __str__(self):
+    def __str__(self) -> str:
         place = ",".join(str(i) for i in self.index)
         ulp = "" if self.ulp is None else f"  {self.ulp} ulp"
         return f"out[{place}]  got {self.got_bits} ({self.got})  want {self.want_bits} ({self.want}){ulp}"
@@ -85,13 +89,13 @@ class Difference:
 
     count: int
     size: int
-    first: tuple = ()
+    first: tuple[Place, ...] = ()
     reason: str = ""
 
-    def __bool__(self):
+    def __bool__(self) -> bool:
         return self.count > 0 or bool(self.reason)
 
-    def __str__(self):
+    def __str__(self) -> str:
         if self.reason or not self.count:
             return self.reason or "same bits"
         return "\n".join([f"{self.count} of {self.size} elements differ", *(f"  {place}" for place in self.first)])
@@ -103,14 +107,14 @@ def _ordered(bits):
     return np.where(signed & 0x80000000, 0x7FFFFFFF - signed, signed)
 
 
-def canonical_bits(array):
+def canonical_bits(array: Tensor) -> Words:
     """Return the float32 `array` as uint32 bits with every NaN as 7FC00000."""
     bits = np.ascontiguousarray(array).view(np.uint32).reshape(array.shape).copy()
     bits[np.isnan(array)] = CANONICAL_NAN
     return bits
 
 
-def compare(got, want, show=3):
+def compare(got: npt.ArrayLike, want: npt.ArrayLike, show: int = 3) -> Difference:
     """Compare two arrays bit by bit; any NaN equals any NaN, and -0.0 differs from +0.0.
 
     got, want  arrays of one shape; float32, integer or bool
@@ -138,7 +142,7 @@ def _place(index, a, b, got, want, is_float):
     return Place(index, f"{int(a[index]):08X}", f"{int(b[index]):08X}", got[index], want[index], ulp)
 
 
-def digest(array):
+def digest(array: npt.ArrayLike) -> str:
     """Return the SHA-256 (hex) of one image's `array`: contract, dtype, shape and little-endian bytes.
 
     array    (h, w, c), (h, w) or any shape without a batch axis; float32, integer or bool
@@ -154,7 +158,7 @@ def digest(array):
     return sha.hexdigest()
 
 
-def combined_digest(entries):
+def combined_digest(entries: Mapping[str, str]) -> str:
     """Return the SHA-256 (hex) of the sorted lines `name hex\\n` of `entries`, a dict name -> hex digest."""
     lines = "".join(sorted(f"{name} {value}\n" for name, value in entries.items()))
     return hashlib.sha256(lines.encode()).hexdigest()

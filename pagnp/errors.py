@@ -1,5 +1,7 @@
 """The exceptions of pagnp and the exit code that the command line gives each."""
 
+from collections.abc import Iterable
+
 
 class PagnpError(Exception):
     """Base of everything pagnp raises on purpose. `exit_code` is what the command line returns."""
@@ -72,6 +74,6 @@ class ExportError(PagnpError):
 
     exit_code = 1
 
-    def __init__(self, message, problems=()):
+    def __init__(self, message: str, problems: Iterable[tuple[str, str]] = ()) -> None:
         super().__init__(message)
         self.problems = list(problems)

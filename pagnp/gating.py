@@ -1,15 +1,18 @@
 """What a caller may change about a graph's gates: their mode, and the noise of the Gumbel modes."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from pagnp import opset
 from pagnp.errors import DtypeError, GraphError, ShapeError, UsageError
-from pagnp.graph import Node
+from pagnp.graph import Graph, Node
+from pagnp.lower import Plan
+from pagnp.types import GateMode, Tensor
 
 
-def with_gate_mode(graph, mode):
+def with_gate_mode(graph: Graph, mode: GateMode) -> Graph:
     """Return a canonical graph whose gates all have `mode`; their selects become blends or the other way round."""
     if mode not in opset.GATE_MODES:
         raise UsageError(f"gate_mode '{mode}' is unknown; choose one of {', '.join(opset.GATE_MODES)}")
@@ -30,7 +33,7 @@ def with_gate_mode(graph, mode):
     return changed
 
 
-def check_noise(graph, plan, noise):
+def check_noise(graph: Graph, plan: Plan, noise: Mapping[str, Tensor]) -> None:
     """Raise unless `noise` (gate name -> array) names Gumbel gates and has float32 (h', w', K) arrays."""
     for name, array in noise.items():
         node = graph.nodes.get(name)

@@ -1,13 +1,18 @@
 """The graph: plain nodes with a dense meaning, checked on construction of a model, and its canonical form."""
 
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from pagnp import opset
 from pagnp.errors import GraphError
+from pagnp.types import Json, MaybeNone, Tensor
 
 INPUT = "input"
+NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # as in schema/graph.json: names become parts of file names
 
 
 @dataclass(frozen=True)
@@ -16,9 +21,9 @@ class Node:
 
     name: str
     op: str
-    inputs: tuple
-    attrs: dict = field(default_factory=dict)
-    weights: dict = field(default_factory=dict)
+    inputs: tuple[str, ...]
+    attrs: dict[str, Any] = field(default_factory=dict)
+    weights: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -26,12 +31,12 @@ class Value:
     """What a node produces: kind ("tensor", "mask", "index"), h, w (None before an image is known), c."""
 
     kind: str
-    h: int
-    w: int
+    h: int | MaybeNone
+    w: int | MaybeNone
     c: int
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, ...]:
         """(h, w, c) of a tensor, (h, w) of a mask or index."""
         return (self.h, self.w, self.c) if self.kind == "tensor" else (self.h, self.w)
 
@@ -49,14 +54,22 @@ class Graph:
     """
 
     channels: int = 3
-    nodes: dict = field(default_factory=dict)
-    outputs: dict = field(default_factory=dict)
-    weights: dict = field(default_factory=dict)
-    preprocess: dict = None
-    heads: list = field(default_factory=list)
+    nodes: dict[str, Node] = field(default_factory=dict)
+    outputs: dict[str, str] = field(default_factory=dict)
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    preprocess: Json | None = None
+    heads: list[Json] = field(default_factory=list)
     producer: str = "pagnp"
 
-    def add(self, op, inputs, /, name, weights=None, **attrs):
+    def add(
+        self,
+        op: str,
+        inputs: str | Sequence[str],
+        /,
+        name: str,
+        weights: Mapping[str, str] | None = None,
+        **attrs: Any,
+    ) -> str:
         """Append a node and return its name. Raises GraphError on an unknown op, input or attribute."""
         if isinstance(inputs, str):
             inputs = (inputs,)
@@ -71,28 +84,30 @@ class Graph:
             raise GraphError(f"node '{node.name}': unknown op '{node.op}'")
         if not node.name or node.name == INPUT or node.name in self.nodes:
             raise GraphError(f"node '{node.name}': the name is empty, reserved or used twice")
+        if not NAME.fullmatch(node.name):
+            raise GraphError(f"node '{node.name}': a name has letters, digits and _ . - only, not . or - first")
         for source in node.inputs:
             if source != INPUT and source not in self.nodes:
                 raise GraphError(f"node '{node.name}': input '{source}' is not a node before it")
         opset.check_attrs(node)
 
-    def readers(self):
+    def readers(self) -> dict[str, list[str]]:
         """Return name -> list of the names of nodes that read it (once per node)."""
-        found = {name: [] for name in (INPUT, *self.nodes)}
+        found: dict[str, list[str]] = {name: [] for name in (INPUT, *self.nodes)}
         for node in self.nodes.values():
             for source in dict.fromkeys(node.inputs):
                 found[source].append(node.name)
         return found
 
-    def weight_shape(self, node):
+    def weight_shape(self, node: Node) -> Callable[[str], tuple[int, ...]]:
         """Return a function role -> shape of that weight of `node`."""
 
-        def shape(role):
+        def shape(role: str) -> tuple[int, ...]:
             return self.weights[node.weights[role]].shape
 
         return shape
 
-    def infer(self, h=None, w=None):
+    def infer(self, h: int | None = None, w: int | None = None) -> dict[str, Value]:
         """Return name -> Value for an input of h x w; without a size only kinds and channels are checked.
 
         Raises: GraphError or ShapeError with the node's name.
@@ -103,11 +118,13 @@ class Graph:
             opset.check_kinds(node, [v.kind for v in ins])
             spec, shape = opset.OPS[node.op], self.weight_shape(node)
             c = spec.channels(node, [v.c for v in ins], shape)
-            size = (None, None) if h is None else spec.size(node, [(v.h, v.w) for v in ins], shape)
+            size: tuple[MaybeNone, MaybeNone] = (
+                (None, None) if h is None else opset.size(node, [(v.h, v.w) for v in ins], shape)
+            )
             values[node.name] = Value(spec.kind(node), *size, c)
         return values
 
-    def validate(self):
+    def validate(self) -> "Graph":
         """Check nodes, weights, channels, outputs and heads; return self. Raises GraphError."""
         if not 1 <= self.channels <= opset.LIMIT:
             raise GraphError(f"the input has {self.channels} channels")
@@ -122,18 +139,20 @@ class Graph:
         values = self.infer()
         _check_outputs(self, values)
         _check_gates(self)
+        _check_choices(self, values)
         return self
 
     def _check_weight(self, node, role, key):
         if key not in self.weights:
             raise GraphError(f"node '{node.name}': weight '{key}' is not in the file")
         weight = self.weights[key]
-        if weight.dtype != np.float32:
-            raise GraphError(f"node '{node.name}': weight '{key}' is {weight.dtype}, need float32")
+        dtype = getattr(weight, "dtype", type(weight).__name__)
+        if not isinstance(weight, np.ndarray) or dtype != np.float32:
+            raise GraphError(f"node '{node.name}': weight '{key}' is {dtype}, need a float32 array")
         if weight.ndim != (4 if role == "weight" else 1) or 0 in weight.shape:
             raise GraphError(f"node '{node.name}': weight '{key}' ({role}) has shape {weight.shape}")
 
-    def to_json(self):
+    def to_json(self) -> dict[str, Any]:
         """Return the graph without its weights as a JSON-able dict."""
         return {
             "channels": self.channels,
@@ -153,7 +172,7 @@ class Graph:
         }
 
     @classmethod
-    def from_json(cls, document, weights, producer="pagnp"):
+    def from_json(cls, document: Mapping[str, Any], weights: dict[str, Tensor], producer: str = "pagnp") -> "Graph":
         """Build a Graph from `to_json`'s dict and its weights; raises GraphError. Call `validate` next."""
         graph = cls(
             document["channels"],
@@ -167,7 +186,7 @@ class Graph:
             graph.add(entry["op"], entry["inputs"], entry["name"], entry.get("weights"), **entry.get("attrs", {}))
         return graph
 
-    def gates(self):
+    def gates(self) -> list[str]:
         """Return the two-way gate nodes, and every other node whose mask steers a select or a masked."""
         found = []
         for node in self.nodes.values():
@@ -181,7 +200,7 @@ class Graph:
                     found.append(source.name)
         return [name for name in self.nodes if name in found]
 
-    def multipools(self):
+    def multipools(self) -> list[str]:
         """Return the gate nodes that choose among rates."""
         return [node.name for node in self.nodes.values() if node.op == "gate" and node.attrs.get("rates")]
 
@@ -207,6 +226,12 @@ def _check_head(head, channels):
     need = {"identity": None, "argmax": None, "l2_normalize": 3}.get(head["decode"], 1)
     if need and channels != need:
         raise GraphError(f"head '{head['name']}': decode '{head['decode']}' needs {need} channels, has {channels}")
+    task, labels = head.get("task"), head["decode"] == "argmax"
+    if task not in (None, "classification") and (task == "segmentation") != labels:
+        raise GraphError(f"head '{head['name']}': decode '{head['decode']}' does not go with the task {task}")
+    need = {"depth": 1, "normals": 3, "boundary": 1}.get(task)
+    if need and channels != need:
+        raise GraphError(f"head '{head['name']}': {task} needs {need} channels, has {channels}")
     for key in ("classes", "palette"):
         if head.get(key) is not None and head["decode"] == "argmax" and len(head[key]) != channels:
             raise GraphError(f"head '{head['name']}': {len(head[key])} {key} for {channels} channels")
@@ -218,7 +243,20 @@ def _check_gates(graph):
         raise GraphError("two gates have one gate_index; each needs its own noise stream")
 
 
-def canonical(graph):
+def _check_choices(graph, values):
+    """Refuse a select whose index could name a branch that is not there."""
+    for node in graph.nodes.values():
+        if node.op != "select" or values[node.inputs[0]].kind != "index":
+            continue
+        control, branches = graph.nodes[node.inputs[0]], len(node.inputs) - 1
+        count = values[control.inputs[0]].c  # an index comes from an argmax or a gate: one choice a channel
+        if count > branches:
+            raise GraphError(
+                f"node '{node.name}' (select): '{control.name}' chooses among {count}, there are {branches} branches"
+            )
+
+
+def canonical(graph: Graph) -> Graph:
     """Return `graph` with every norm joined to the conv that only it reads. This is the graph's meaning.
 
     scale = gamma / sqrt(var + eps), shift = beta + (bias - mean) * scale in float64, each rounded once.
@@ -255,15 +293,23 @@ def _reachable(graph):
     return kept
 
 
-def norm_scale_shift(weights, node, bias=None):
-    """Return the float32 scale and shift of a norm node (`weights` are the graph's)."""
+def norm_scale_shift(weights: Mapping[str, Tensor], node: Node, bias: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the float32 scale and shift of a norm node (`weights` are the graph's).
+
+    Raises: GraphError if finite weights give a scale or shift that is not finite.
+    """
     part = {role: weights[key].astype(np.float64) for role, key in node.weights.items()}
     count = part["var"].shape
-    scale = part.get("gamma", np.ones(count)) / np.sqrt(part["var"] + np.float64(node.attrs["eps"]))
-    offset = (np.zeros(count) if bias is None else bias.astype(np.float64)) - part["mean"]
-    product = offset * scale
-    shift = part.get("beta", np.zeros(count)) + product
-    return scale.astype(np.float32), shift.astype(np.float32)
+    part["bias"] = np.zeros(count) if bias is None else bias.astype(np.float64)
+    with np.errstate(all="ignore"):
+        scale = part.get("gamma", np.ones(count)) / np.sqrt(part["var"] + np.float64(node.attrs["eps"]))
+        offset = part["bias"] - part["mean"]
+        product = offset * scale
+        shift = part.get("beta", np.zeros(count)) + product
+        rounded = scale.astype(np.float32), shift.astype(np.float32)
+    if not np.isfinite(rounded).all() and all(np.isfinite(array).all() for array in part.values()):
+        raise GraphError(f"node '{node.name}' (norm): scale or shift is no finite float32; var + eps must be positive")
+    return rounded
 
 
 def _join(graph, conv, norm):

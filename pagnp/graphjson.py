@@ -17,14 +17,14 @@ def canonical(document):
     return text.encode("utf-8")
 
 
-def parse(data, label):
+def parse(data, label, fix="export again"):
     """Return the JSON document in the bytes `data`; `label` ("model.h5: graph") begins every message.
 
     Raises: ModelFileError if it is over MAX_BYTES or MAX_DEPTH, not UTF-8 or JSON, has a key twice,
             NaN, Infinity or a number beyond float64, or a string with control characters.
     """
     if len(data) > MAX_BYTES:
-        raise ModelFileError(f"{label} is {len(data)} bytes, need at most {MAX_BYTES}; export again")
+        raise ModelFileError(f"{label} is {len(data)} bytes, need at most {MAX_BYTES}; {fix}")
     try:
         document = json.loads(
             bytes(data).decode("utf-8"),
@@ -36,9 +36,9 @@ def parse(data, label):
         _check_tree(document)
         canonical(document)  # a lone surrogate escape has no UTF-8 form
     except RecursionError as error:
-        raise ModelFileError(f"{label} is nested deeper than {MAX_DEPTH} levels; export again") from error
+        raise ModelFileError(f"{label} is nested deeper than {MAX_DEPTH} levels; {fix}") from error
     except ValueError as error:
-        raise ModelFileError(f"{label} is not valid JSON: {_one_line(str(error))}; export again") from error
+        raise ModelFileError(f"{label} is not valid JSON: {_one_line(str(error))}; {fix}") from error
     return document
 
 
@@ -99,7 +99,7 @@ def _validator(part):
     return jsonschema.Draft202012Validator(whole)
 
 
-def check_schema(document, label, part=""):
+def check_schema(document, label, part="", fix="export again"):
     """Validate `document` against schema/graph.json, or against its definition `part`.
 
     Raises: ModelFileError of one line with the JSON path of the first fault.
@@ -110,7 +110,7 @@ def check_schema(document, label, part=""):
     from jsonschema.exceptions import best_match
 
     error = best_match(iter([error]))
-    raise ModelFileError(f"{label} {_place(error)}: {_one_line(error.message)}; export again") from error
+    raise ModelFileError(f"{label} {_place(error)}: {_one_line(error.message)}; {fix}") from error
 
 
 def _place(error):

@@ -9,6 +9,7 @@ import math
 import os
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -29,8 +30,8 @@ class Entry:
 
     name: str
     dataset: object
-    shape: tuple
-    dtype: np.dtype
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
 
     @property
     def nbytes(self):
@@ -47,7 +48,7 @@ def shown(name):
 
 def refuse(path, entry, problem):
     """Raise ModelFileError `FILE: ENTRY PROBLEM`; `entry` may be empty."""
-    raise ModelFileError(f"{shown(path)}: {shown(entry) + ' ' if entry else ''}{problem}")
+    raise ModelFileError(f"{shown(path) or repr('')}: {shown(entry) + ' ' if entry else ''}{problem}")
 
 
 @contextlib.contextmanager
@@ -59,6 +60,8 @@ def opened(path):
         refuse(path, "", "does not exist; check the path")
     if not os.path.isfile(path):
         refuse(path, "", "is not a regular file, need an HDF5 file")
+    if not os.access(path, os.R_OK):  # else the library's error, which reads like that of a damaged file
+        refuse(path, "", "cannot be read; check its permissions")
     try:
         if not h5py.is_hdf5(os.fspath(path)):
             refuse(path, "", "is not an HDF5 file; write one with pagnp.torch.export or pagnp convert")

@@ -2,10 +2,12 @@
 
 import numpy as np
 
+from pagnp.backends.base import Backend
 from pagnp.runner import bilinear_deconv
+from pagnp.types import Array, Json, Size, Tensor
 
 
-def upsample(head, logits, size, backend):
+def upsample(head: Json, logits: Tensor, size: Size, backend: Backend) -> Tensor:
     """Return the logits (1, h', w', c) of `head` at `size` (h, w) of the padded input, by the head's own method."""
     how = head["upsample"]
     n, h, w, c = logits.shape
@@ -26,20 +28,20 @@ def upsample(head, logits, size, backend):
     return out
 
 
-def upsampled_size(head, logits_size, padded_size):
+def upsampled_size(head: Json, logits_size: Size, padded_size: Size) -> Size:
     """Return the (h, w) that `upsample` gives."""
     how = head["upsample"]
     if how["op"] == "bilinear_deconv":
         return logits_size[0] * how["factor"], logits_size[1] * how["factor"]
-    return tuple(logits_size) if how["op"] == "none" else tuple(padded_size)
+    return logits_size if how["op"] == "none" else padded_size
 
 
-def crop(array, h, w):
+def crop(array: Tensor, h: int, w: int) -> Tensor:
     """Return array (1, h', w', c) cut to h x w at the bottom and right, C-contiguous."""
     return np.ascontiguousarray(array[:, :h, :w])
 
 
-def flip_average(head, plain, mirrored, backend):
+def flip_average(head: Json, plain: Tensor, mirrored: Tensor, backend: Backend) -> Tensor:
     """Average the upsampled tensors of an image and of its mirror image: (a + mirror_back(b)) * 0.5.
 
     plain, mirrored   (1, h, w, c) cropped to the image; for normals channel 0 of `mirrored` is negated first
@@ -54,7 +56,7 @@ def flip_average(head, plain, mirrored, backend):
     return average
 
 
-def decode(head, x, backend):
+def decode(head: Json, x: Tensor, backend: Backend) -> Array:
     """Return what the head says of x (1, h, w, c): labels (h, w) uint8 or int32, else float32 (h, w) or (h, w, c)."""
     how = head["decode"]
     if how == "argmax":

@@ -3,56 +3,34 @@
 Every rewrite here keeps the bits (docs/NUMERICS.md says why); tests/test_lower.py proves each of them.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from pagnp import buffers, flops
-from pagnp.errors import GraphError
-from pagnp.graph import INPUT, Node
-from pagnp.perforate import perforate
+from pagnp.buffers import layer_of
+from pagnp.errors import ShapeError
+from pagnp.fuse import CONVS, Layer, fuse
+from pagnp.graph import Graph, Value
+from pagnp.opset import MOST_PIXELS
+from pagnp.perforate import Private, SiteSet, perforate
+from pagnp.types import MaybeNone
 
-CONVS = ("conv2d", "conv_transpose2d")
-
-
-@dataclass(frozen=True)
-class Layer:
-    """What one epilogue writes: a conv with its norm, residual and relu, or any other single node.
-
-    name      the last member's name; other layers refer to it by this
-    inputs    layers that `node` reads; `residual` is one more, added in the epilogue
-    members   the names of the graph nodes inside
-    """
-
-    name: str
-    node: Node
-    inputs: tuple
-    residual: str = None
-    relu: bool = False
-    members: tuple = ()
-
-    @property
-    def op(self):
-        return self.node.op
-
-    @property
-    def reads(self):
-        """All layers read, the residual included."""
-        return self.inputs if self.residual is None else (*self.inputs, self.residual)
+NARROW_INPUT = 16  # channels: see backends/numba_cpu/conv.py
+SITE_RULES = ("pick", "grow", "union")  # kinds of the steps that make a site set
 
 
 @dataclass(frozen=True)
 class Step:
     """One call at run time. `kind` names a function in runner.STEPS.
 
-    out    buffer written; ins: buffers read; sites: key of a site list; layer: what is computed
+    out    buffer written; ins: buffers read; sites: number of a site set; layer: what is computed
     """
 
     kind: str
     out: str
-    ins: tuple = ()
-    layer: Layer = None
-    sites: tuple = None
-    residual: str = None
-    args: dict = field(default_factory=dict)
+    ins: tuple[str, ...] = ()
+    layer: Layer | None = None
+    sites: int | MaybeNone = None
+    residual: str | None = None
 
 
 @dataclass
@@ -60,102 +38,56 @@ class Plan:
     """Steps and buffers for one input size; made by `lower`, executed by `runner.execute`.
 
     values   node name -> Value; layers: name -> Layer; buffers: name -> Buffer in one arena
-    bytes    what a run allocates at most: arena, masks and site lists
+    bytes    what a run allocates at most: arena, masks, site lists and what kernels need beside
     macs     layer name -> MACs of one image, computed densely
     private  layer name -> Private: what is perforated; gated: layers that a two-way gate may skip
+    sets     the site sets by number
     """
 
     n: int
     h: int
     w: int
-    steps: list
-    values: dict
-    layers: dict
-    buffers: dict
+    steps: list[Step]
+    values: dict[str, Value]
+    layers: dict[str, Layer]
+    buffers: dict[str, buffers.Buffer]
     arena_bytes: int
     bytes: int
-    macs: dict
-    private: dict
-    gated: set
+    macs: dict[str, int]
+    private: dict[str, Private]
+    gated: set[str]
+    sets: list[SiteSet]
 
 
-def fuse(graph):
-    """Return name -> Layer, in execution order, for a canonical graph. Depends on the graph alone.
-
-    A conv takes the `add` that is its only reader (of two convs the later one takes it), then a `relu` likewise.
-    """
-    values, readers, outputs = graph.infer(), graph.readers(), set(graph.outputs.values())
-    spread = _spread(graph)
-    position = {name: i for i, name in enumerate(graph.nodes)}
-
-    def only_reader(name, op):
-        if name in outputs or len(readers[name]) != 1:
-            return None
-        reader = graph.nodes[readers[name][0]]
-        return reader if reader.op == op and len(reader.inputs) == len(set(reader.inputs)) else None
-
-    def takes_add(node):
-        add = only_reader(node.name, "add")
-        if add is None or len(add.inputs) != 2:
-            return None
-        other = add.inputs[0] if add.inputs[1] == node.name else add.inputs[1]
-        if other == INPUT or values[other].c != values[node.name].c or spread[other] != spread[node.name]:
-            return None
-        rival = graph.nodes[other].op in CONVS and only_reader(other, "add") is not None
-        if rival and position[other] > position[node.name]:
-            return None
-        return add, other
-
-    layers, inside = {}, set()
-    for node in graph.nodes.values():
-        if node.op not in CONVS:
-            continue
-        members, residual, relu = [node.name], None, False
-        taken = takes_add(node)
-        if taken:
-            members.append(taken[0].name)
-            residual = taken[1]
-        last = only_reader(members[-1], "relu")
-        if last:
-            members.append(last.name)
-            relu = True
-        inside.update(members)
-        layers[members[-1]] = Layer(members[-1], node, node.inputs, residual, relu, tuple(members))
-    for node in graph.nodes.values():
-        if node.name not in inside:
-            layers[node.name] = Layer(node.name, node, node.inputs, members=(node.name,))
-    return {name: layers[name] for name in graph.nodes if name in layers}
-
-
-def _spread(graph):
-    """Return name -> True where a value is a map, False where it is 1x1 because of a global mean."""
-    spread = {INPUT: True}
-    for node in graph.nodes.values():
-        ins = [spread[name] for name in node.inputs]
-        # select, masked, resize to `like`: the size comes from the last input; elementwise: from the largest
-        spread[node.name] = node.op != "global_mean" and any(ins)
-    return spread
-
-
-def lower(graph, h, w, n=1, dense=False):
+def lower(graph: Graph, h: int, w: int, n: int = 1, dense: bool = False) -> Plan:
     """Return the Plan of a canonical `graph` for an input (n, h, w, channels).
 
     dense    switches perforation off (same bits, more work)
     Raises:  ShapeError or GraphError with the node's name, before any work.
     """
     values = graph.infer(h, w)
+    _check_sites(graph, values, n)
     layers = fuse(graph)
-    found = perforate(graph, layers, values)
+    found, sets = perforate(graph, layers, values)
     private = {} if dense else found
-    emit = _Emitter(graph, layers, values, private)
+    emit = _Emitter(graph, layers, values, private, sets)
     for layer in layers.values():
         if layer.name not in private:
             emit.layer(layer)
     macs = {layer.name: flops.layer(graph, layer, values) for layer in layers.values()}
     places, arena_bytes = buffers.plan(emit.steps, values, n, set(graph.outputs.values()))
-    total = arena_bytes + _small_bytes(emit.steps, values, n)
+    scratch = max((_scratch_bytes(graph, step, sets, values, n) for step in emit.steps), default=0)
+    total = arena_bytes + _small_bytes(emit.steps, sets, values, n) + scratch
     gated = {name for name, place in found.items() if _steered_by_gate(graph, place.owner)}
-    return Plan(n, h, w, emit.steps, values, layers, places, arena_bytes, total, macs, private, gated)
+    return Plan(n, h, w, emit.steps, values, layers, places, arena_bytes, total, macs, private, gated, sets)
+
+
+def _check_sites(graph, values, n):
+    """Raise ShapeError if a batch has more pixels than int32 numbers: infer checks the single image."""
+    for node in graph.nodes.values():
+        value = values[node.name]
+        if n * value.h * value.w > MOST_PIXELS:
+            raise ShapeError(f"node '{node.name}' ({node.op}): {n} maps of {value.h}x{value.w} are too many; use fewer")
 
 
 def _steered_by_gate(graph, owner):
@@ -165,71 +97,86 @@ def _steered_by_gate(graph, owner):
     return control.op == "gate" and not control.attrs.get("rates")
 
 
-def _small_bytes(steps, values, n):
+def _small_bytes(steps, sets, values, n):
     """Bytes of masks, indices and site lists, which live outside the arena."""
     total = sum(n * v.h * v.w * (1 if v.kind == "mask" else 4) for v in values.values() if v.kind != "tensor")
-    largest = max((v.h * v.w for v in values.values()), default=0)
-    return (
-        total
-        + sum(5 * n * largest for step in steps if step.kind == "sites" and step.layer is None)
-        + sum(
-            5 * n * values[step.layer.name].h * values[step.layer.name].w
-            for step in steps
-            if step.kind == "sites" and step.layer is not None
-        )
-    )
+    maps = [values[sets[step.sites].on] for step in steps if step.kind in SITE_RULES]
+    return total + sum(5 * n * v.h * v.w for v in maps)  # a mask, and at most every pixel as int32
+
+
+def _scratch_bytes(graph, step, sets, values, n):
+    """Bytes that the numba backend's kernel takes for itself during a step."""
+    if step.kind in SITE_RULES:
+        at = values[sets[step.sites].on]
+        return 8 * n * at.h * at.w  # sites as int64
+    x = values[layer_of(step.ins[0])] if step.ins else None
+    if step.kind == "conv2d" and x.c < NARROW_INPUT:  # a padded copy of the input
+        top, bottom, left, right = step.layer.node.attrs["padding"]
+        return 4 * n * (x.h + top + bottom) * (x.w + left + right) * x.c
+    if step.kind == "conv_transpose2d":  # the weight by phases
+        return 3 * graph.weights[step.layer.node.weights["weight"]].nbytes
+    if step.kind == "kernel" and step.layer.op == "bilinear_deconv":  # its weight for every channel
+        return 3 * 4 * (2 * step.layer.node.attrs["factor"]) ** 2 * x.c
+    if step.kind == "kernel" and step.layer.op == "gate":  # noise, and the logits with it
+        return 2 * 4 * n * x.h * x.w * x.c
+    return 0
 
 
 class _Emitter:
-    """Turns layers into steps. State: the steps so far, and which site lists and gathered rows exist already."""
+    """Turns layers into steps. State: the steps so far, and which rows have been gathered already."""
 
-    def __init__(self, graph, layers, values, private):
-        self.graph, self.layers, self.values, self.private = graph, layers, values, private
-        self.steps, self.known = [], set()
+    def __init__(self, graph, layers, values, private, sets):
+        self.graph, self.layers, self.values, self.private, self.sets = graph, layers, values, private, sets
+        self.steps, self.gathered = [], set()
+        self.branches = {}  # owner -> slot -> private layers in execution order
+        for name, place in private.items():
+            self.branches.setdefault(place.owner, {}).setdefault(place.slot, []).append(layers[name])
 
-    def emit(self, kind, out, ins=(), layer=None, sites=None, residual=None, **args):
-        self.steps.append(Step(kind, out, tuple(ins), layer, sites, residual, args))
+    def emit(self, kind, out, ins=(), layer=None, sites=None, residual=None):
+        self.steps.append(Step(kind, out, tuple(ins), layer, sites, residual))
 
     def layer(self, layer):
         """Emit a layer that is computed everywhere; a select or masked brings its private branches along."""
-        slots = sorted({p.slot for p in self.private.values() if p.owner == layer.name})
-        if slots:
-            self.steered(layer, slots)
-        elif layer.op in CONVS:
-            self.check_residual(layer)
+        if layer.name in self.branches:
+            self.steered(layer, self.branches[layer.name])
+        elif layer.op not in CONVS:
+            self.emit("kernel", layer.name, layer.inputs, layer)
+        elif layer.residual is None or self.values[layer.residual].shape == self.values[layer.members[0]].shape:
             self.emit(layer.op, layer.name, layer.inputs, layer, residual=layer.residual)
         else:
-            self.emit("kernel", layer.name, layer.inputs, layer)
+            self.one_by_one(layer)
 
-    def check_residual(self, layer):
-        if layer.residual is not None:
-            got, need = self.values[layer.residual].shape, self.values[layer.name].shape
-            if got != need:
-                raise GraphError(f"node '{layer.members[1]}' (add): the inputs' sizes differ: {got} and {need}")
+    def one_by_one(self, layer):
+        """Emit the members of a conv whose add broadcasts at this image size: no epilogue does that."""
+        conv, *others = (self.graph.nodes[name] for name in layer.members)
+        self.emit(layer.op, conv.name, conv.inputs, Layer(conv.name, conv, conv.inputs))
+        for node in others:
+            self.emit("kernel", node.name, node.inputs, Layer(node.name, node, node.inputs))
 
-    def steered(self, layer, slots):
-        """Start the output with what is dense, then fill in each perforated branch at its sites."""
-        branches = (None, layer.inputs[0]) if layer.op == "masked" else layer.inputs[1:]
+    def steered(self, layer, branches):
+        """Start the output with what is dense, then fill in each perforated branch (slot -> layers) at its sites."""
+        sources = (None, layer.inputs[0]) if layer.op == "masked" else layer.inputs[1:]
         control = layer.inputs[1] if layer.op == "masked" else layer.inputs[0]
-        kept = [name for slot, name in enumerate(branches) if slot not in slots]
+        kept = [name for slot, name in enumerate(sources) if slot not in branches]
         if layer.op == "masked":
             self.emit("zero", layer.name, (), layer)
         elif len(set(kept)) == 1:
             self.emit("copy", layer.name, (kept[0],), layer)
         elif kept:  # pixels of a perforated branch take any dense branch now and are overwritten below
-            filled = [kept[0] if slot in slots else name for slot, name in enumerate(branches)]
+            filled = [kept[0] if slot in branches else name for slot, name in enumerate(sources)]
             self.emit("kernel", layer.name, (control, *filled), layer)
-        for slot in slots:
-            for name, place in self.private.items():
-                if (place.owner, place.slot) == (layer.name, slot):
-                    self.private_layer(self.layers[name], place, control)
-            self.finish(layer, branches[slot])
+        for slot in sorted(branches):
+            for number, sites in enumerate(self.sets):
+                if (sites.owner, sites.slot) == (layer.name, slot):
+                    self.emit(sites.rule, "", (control,) if sites.rule == "pick" else (), sites=number)
+            for private in branches[slot]:
+                self.private_layer(private)
+            self.finish(layer, sources[slot])
 
-    def private_layer(self, layer, place, control):
+    def private_layer(self, layer):
         """Emit one private layer: convs read and write maps at sites, all else runs on compact rows."""
-        self.sites(place.sites, control)
+        place = self.private[layer.name]
         if layer.op == "conv2d":
-            self.check_residual(layer)
             out = place.owner if place.place == "owner" else layer.name
             self.emit("conv2d", out, layer.inputs, layer, place.sites, layer.residual)
             return
@@ -243,10 +190,10 @@ class _Emitter:
         place = self.private.get(name)
         if place is not None and place.place == "rows":
             return f"{name}@rows"  # perforate gives "rows" only where every reader has the same sites
-        buffer = f"{name}@{sites!r}"
-        if buffer not in self.known:
-            self.known.add(buffer)
-            self.emit("gather", buffer, (name,), sites=sites, like=name)
+        buffer = f"{name}@{sites}"
+        if buffer not in self.gathered:
+            self.gathered.add(buffer)
+            self.emit("gather", buffer, (name,), sites=sites)
         return buffer
 
     def finish(self, owner, tail):
@@ -254,18 +201,3 @@ class _Emitter:
         place = self.private[tail]
         if place.place != "owner":
             self.emit("scatter", owner.name, (self.rows(tail, place.pick),), owner, place.pick)
-
-    def sites(self, key, control):
-        """Emit the steps that make the mask and the site list of `key`, once."""
-        if key in self.known:
-            return
-        self.known.add(key)
-        for part in {"pick": (), "grow": key[2:], "or": key[1:]}[key[0]]:
-            self.sites(part, control)
-        layer = self.layers[key[1]] if key[0] != "or" else None
-        args = {"kernel": self.kernel(layer)} if key[0] == "grow" else {}
-        self.emit("sites", "", (control,) if key[0] == "pick" else (), layer, key, **args)
-
-    def kernel(self, layer):
-        """Return (k_h, k_w) of a conv layer."""
-        return tuple(self.graph.weight_shape(layer.node)("weight")[2:])

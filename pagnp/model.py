@@ -1,25 +1,31 @@
 """Model: a graph bound to a backend; images in, Results out."""
 
-from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from threading import Lock
+from typing import Any, Unpack, overload
 
 import numpy as np
 
 from pagnp import budget as budgets
-from pagnp import gating, heads
+from pagnp import gating, heads, memory
 from pagnp.backends.base import get_backend
 from pagnp.errors import DtypeError, ShapeError, UsageError
 from pagnp.flops import count_macs
-from pagnp.graph import canonical
-from pagnp.lower import lower
+from pagnp.graph import Graph, canonical
+from pagnp.lower import Plan, lower
 from pagnp.result import Result, ponder_map
 from pagnp.runner import Options, execute, prepare
+from pagnp.types import AnyPicture, FilePath, GateMode, Json, Picture, Pictures, RunOptions, Size, Tensor
 
 PLANS_KEPT = 8
 
 
-def load(path, backend="auto", threads=None, allow_nonfinite=False):
+def load(
+    path: FilePath,
+    backend: str = "auto",
+    threads: int | None = None,
+    allow_nonfinite: bool = False,
+) -> "Model":
     """Load a model file and return a Model.
 
     path      a file written by pagnp.torch.export, pagnp.modelfile.write or `pagnp convert`
@@ -38,32 +44,38 @@ class PlanSummary:
 
     bytes: int
     macs: int
-    layers: list
+    layers: list[dict[str, Any]]
 
 
 class Model:
     """A network ready to run. Safe to call from several threads; it holds no state between calls but plans."""
 
-    def __init__(self, graph, backend="auto", threads=None):
+    def __init__(self, graph: Graph, backend: str = "auto", threads: int | None = None) -> None:
         self.graph = graph.validate()
         self.backend = get_backend("numba" if backend == "auto" else backend, threads)
         self._canonical = canonical(graph)
         self._parameters = prepare(self._canonical, self.backend)
-        self._plans, self._lock = OrderedDict(), Lock()
+        self._plans: dict[Any, Plan] = {}
+
+    @overload
+    def __call__(self, image: Picture, **options: Unpack[RunOptions]) -> Result: ...
+
+    @overload
+    def __call__(self, image: Pictures[AnyPicture], **options: Unpack[RunOptions]) -> list[Result]: ...
 
     def __call__(
         self,
-        image,
+        image: "Picture | Pictures[AnyPicture]",
         *,
-        budget=None,
-        threshold=None,
-        seed=0,
-        noise=None,
-        gate_mode=None,
-        dense=False,
-        trace=False,
-        flip=False,
-    ):
+        budget: float | None = None,
+        threshold: float | None = None,
+        seed: int = 0,
+        noise: Mapping[str, Tensor] | None = None,
+        gate_mode: GateMode | None = None,
+        dense: bool = False,
+        trace: bool = False,
+        flip: bool = False,
+    ) -> Result | list[Result]:
         """Run the network on an image and return a Result; on a batch or list, a list of Results.
 
         image      (h, w, 3) uint8 array, path or PIL image; (n, h, w, 3) array or a list for several
@@ -75,8 +87,8 @@ class Model:
         flip       average with the mirror image's prediction
         Raises:    ImageError, UsageError, ShapeError, MemoryLimitError.
         """
-        options = {"budget": budget, "threshold": threshold, "seed": seed, "noise": noise, "gate_mode": gate_mode}
-        options |= {"dense": dense, "trace": trace, "flip": flip}
+        options: RunOptions = {"budget": budget, "threshold": threshold, "seed": seed, "noise": noise}
+        options |= {"gate_mode": gate_mode, "dense": dense, "trace": trace, "flip": flip}
         from pagnp.image import from_array, load_image
 
         if isinstance(image, (list, tuple)) or (isinstance(image, np.ndarray) and image.ndim == 4):
@@ -84,7 +96,16 @@ class Model:
         loaded = load_image(image) if isinstance(image, str) or hasattr(image, "__fspath__") else from_array(image)
         return self._run_image(loaded, **options)
 
-    def forward(self, x, *, gate_mode=None, threshold=None, seed=0, noise=None, dense=False):
+    def forward(
+        self,
+        x: Tensor,
+        *,
+        gate_mode: GateMode | None = None,
+        threshold: float | None = None,
+        seed: int = 0,
+        noise: Mapping[str, Tensor] | None = None,
+        dense: bool = False,
+    ) -> dict[str, Tensor]:
         """Run on a raw tensor: float32 (n, h, w, c) in, dict output -> float32 (n, h', w', c') out."""
         if not isinstance(x, np.ndarray) or x.dtype != np.float32:
             raise DtypeError(f"forward: x is {getattr(x, 'dtype', type(x).__name__)}, need a float32 array")
@@ -94,24 +115,23 @@ class Model:
         budgets.check(None, threshold, graph)
         plan = self._plan(graph, gate_mode, x.shape, dense)
         options = self._options(graph, plan, threshold, seed, noise)
+        memory.require(plan, plan.bytes)
         run = execute(plan, self.backend, self._parameters, np.ascontiguousarray(x), options)
         return {output: run.value(name).copy() for output, name in graph.outputs.items()}
 
-    def plan(self, size, *, dense=False):
-        """Return the PlanSummary for an image of `size` (h, w): bytes at the peak, MACs, layers."""
+    def plan(self, size: Size, *, dense: bool = False, trace: bool = False, flip: bool = False) -> PlanSummary:
+        """Return the PlanSummary of a call with an image of `size` (h, w): bytes at the peak (numba), MACs, layers."""
         h, w = size
+        if not all(isinstance(side, (int, np.integer)) and side > 0 for side in (h, w)):
+            raise ShapeError(f"plan: size is {size!r}, need two whole numbers (h, w) of at least 1")
         padded = self._padded(h, w)
         plan = self._plan(self._canonical, None, (1, *padded), dense)
         layers = [
             {"name": layer.name, "op": layer.op, "shape": plan.values[layer.name].shape, "macs": plan.macs[layer.name]}
             for layer in plan.layers.values()
         ]
-        extra = 4 * padded[0] * padded[1] * self.graph.channels + 3 * h * w + 4 * h * w
-        for head in self.graph.heads:
-            value = plan.values[self._canonical.outputs[head["output"]]]
-            up = heads.upsampled_size(head, (value.h, value.w), padded)
-            extra += 4 * value.c * (value.h * value.w + up[0] * up[1] + 2 * h * w)
-        return PlanSummary(plan.bytes + extra, sum(plan.macs.values()), layers)
+        needed = memory.call_bytes(self._canonical, plan, size, trace, flip)
+        return PlanSummary(needed, sum(plan.macs.values()), layers)
 
     def _padded(self, h, w):
         multiple = (self.graph.preprocess or {}).get("pad_multiple", 1)
@@ -130,13 +150,16 @@ class Model:
     def _plan(self, graph, gate_mode, shape, dense):
         n, h, w = shape[:3]
         key = (n, h, w, dense, gate_mode)
-        with self._lock:
-            plan = self._plans.get(key)
-            if plan is None:
-                plan = self._plans[key] = lower(graph, h, w, n, dense)
-                while len(self._plans) > PLANS_KEPT:
-                    self._plans.popitem(last=False)
-            return plan
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = lower(graph, h, w, n, dense)
+            newest = [*self._plans.items(), (key, plan)][-PLANS_KEPT:]
+            self._plans = dict(newest)  # replaced, never changed: no lock that a fork could leave locked
+        return plan
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy by building anew: kernels and plans stay behind."""
+        return Model, (self.graph, self.backend.name, self.backend.threads)
 
     def _input(self, pixels):
         """Normalise uint8 pixels (h, w, 3) and pad them to the model's multiple: float32 (1, h', w', 3)."""
@@ -157,16 +180,20 @@ class Model:
         x = self._input(image.pixels)
         plan = self._plan(graph, gate_mode, x.shape, dense)
         options = self._options(graph, plan, threshold, seed, noise)
+        memory.require(plan, memory.call_bytes(graph, plan, image.pixels.shape[:2], trace, flip))
         if budget is not None:
             options = replace(options, threshold=self._find_threshold(graph, gate_mode, x, options, budget))
+        mirrored = self._mirrored(graph, image, plan, options) if flip else {}
         layers = {}
         watch = (lambda name, array: layers.__setitem__(name, array[0].copy())) if trace else None
         run = execute(plan, self.backend, self._parameters, x, options, watch)
-        mirrored = None
-        if flip:
-            x = self._input(np.ascontiguousarray(image.pixels[:, ::-1]))
-            mirrored = execute(plan, self.backend, self._parameters, x, options)
         return self._result(graph, image, plan, run, mirrored, options, layers)
+
+    def _mirrored(self, graph, image, plan, options):
+        """Return node -> logits (1, h', w', c) of the mirror image. Its run is over before the plain one begins."""
+        x = self._input(np.ascontiguousarray(image.pixels[:, ::-1]))
+        run = execute(plan, self.backend, self._parameters, x, options)
+        return {node: run.value(node).copy() for node in graph.outputs.values()}
 
     def _find_threshold(self, graph, gate_mode, x, options, budget):
         plan = self._plan(graph, gate_mode, x.shape, False)
@@ -210,21 +237,23 @@ class Model:
     def _decode(self, head, graph, plan, run, mirrored, h, w):
         node = graph.outputs[head["output"]]
 
-        def picture(one):
-            up = heads.upsample(head, one.value(node), (plan.h, plan.w), self.backend)
+        def picture(logits):
+            up = heads.upsample(head, logits, (plan.h, plan.w), self.backend)
+            if head["task"] == "classification" and head["upsample"]["op"] == "none":
+                return up  # says something of the image, not of its pixels
             if up.shape[1] < h or up.shape[2] < w:
                 raise ShapeError(
                     f"head '{head['name']}': upsampled to {up.shape[1]}x{up.shape[2]}, the image is {h}x{w}"
                 )
             return heads.crop(up, h, w)
 
-        x = picture(run)
-        if mirrored is not None:
-            x = heads.flip_average(head, x, picture(mirrored), self.backend)
+        x = picture(run.value(node))
+        if mirrored:
+            x = heads.flip_average(head, x, picture(mirrored[node]), self.backend)
         return heads.decode(head, x, self.backend)
 
 
-def input_scale_shift(preprocess):
+def input_scale_shift(preprocess: Json) -> tuple[Tensor, Tensor]:
     """Return float32 (3,) scale and shift of a preprocess entry, computed in float64 and rounded once."""
     mean = np.asarray(preprocess["mean"], np.float64)
     if preprocess["kind"] == "caffe":

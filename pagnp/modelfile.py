@@ -8,6 +8,7 @@ import hashlib
 import math
 import os
 import threading
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from pagnp import graphjson, h5guard
 from pagnp.contract import CONTRACT_NAME
 from pagnp.errors import GraphError, ModelFileError, ShapeError
 from pagnp.graph import Graph
+from pagnp.types import FilePath
 
 FORMAT = "pagnp-model"
 VERSION = 1
@@ -22,7 +24,7 @@ MAX_BYTES = 4 << 30  # of all weights; ResNet-101 with gates has 0.2e9
 OUTSIDE = " (outside the contract: non-finite weights)"
 
 
-def write(graph, path, *, overwrite=True, allow_nonfinite=False):
+def write(graph: Graph, path: FilePath, *, overwrite: bool = True, allow_nonfinite: bool = False) -> None:
     """Write `graph` to `path` whole or not at all; the same graph gives the same bytes.
 
     Only the weights that nodes read are written.
@@ -32,7 +34,7 @@ def write(graph, path, *, overwrite=True, allow_nonfinite=False):
     graph.validate()
     document, weights = _document(graph)
     label = h5guard.shown(path)
-    _check_values(label, graph, allow_nonfinite)
+    check_values(label, graph, allow_nonfinite)
     graphjson.check_schema(document, f"{label}: graph")
     text = graphjson.canonical(document)
     if len(text) > graphjson.MAX_BYTES:
@@ -40,8 +42,11 @@ def write(graph, path, *, overwrite=True, allow_nonfinite=False):
     if not overwrite and os.path.lexists(path):
         raise ModelFileError(f"{label}: exists already; give another name or --overwrite")
     try:
-        with _whole(path) as temporary:
-            _write_hdf5(temporary, text, weights, graph.producer)
+        content = _hdf5(text, weights, graph.producer)
+        with _whole(path) as temporary, open(temporary, "xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise ModelFileError(f"{label}: cannot be written ({error.strerror or error})") from error
 
@@ -62,8 +67,6 @@ def _whole(path):
     temporary = os.path.join(folder, f".{name}.{os.getpid()}-{threading.get_ident():x}.part")
     try:
         yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException:  # Ctrl-C too must leave nothing half-written
         with contextlib.suppress(OSError):
@@ -71,11 +74,13 @@ def _whole(path):
         raise
 
 
-def _write_hdf5(path, text, weights, producer):
+def _hdf5(text, weights, producer):
+    """Return the bytes of the model file. Made in memory: on a full disk the HDF5 library can end the process."""
     import h5py
 
     # The oldest layout is what most readers in other languages know; no times, so that the bytes repeat.
-    with h5py.File(path, "w", libver=("earliest", "v108"), track_order=False) as file:
+    in_memory = {"driver": "core", "backing_store": False}
+    with h5py.File("model.h5", "w", libver=("earliest", "v108"), track_order=False, **in_memory) as file:
         _set_text(file, "format", FORMAT)
         file.attrs.create("format_version", VERSION, dtype="<i4")
         _set_text(file, "contract", CONTRACT_NAME)
@@ -84,6 +89,8 @@ def _write_hdf5(path, text, weights, producer):
         group = file.create_group("weights", track_order=False)
         for key, array in weights.items():
             _write_dataset(group, key, array)
+        file.flush()
+        return file.id.get_file_image()
 
 
 def _write_dataset(group, name, array):
@@ -102,7 +109,7 @@ def _sha256(array):
     return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
 
 
-def read(path, *, allow_nonfinite=False, max_bytes=MAX_BYTES):
+def read(path: FilePath, *, allow_nonfinite: bool = False, max_bytes: int = MAX_BYTES) -> Graph:
     """Read and check a model file; return its Graph, validated.
 
     Links, types, layouts and shapes are checked against the graph before a weight is read; then each SHA-256.
@@ -121,7 +128,7 @@ def read(path, *, allow_nonfinite=False, max_bytes=MAX_BYTES):
         graph = _graph(label, document, {key: np.broadcast_to(np.float32(0), s) for key, s in shapes.items()})
         graph.weights.update({key: _read_checked(path, entry) for key, entry in entries.items()})
     graph.producer = producer
-    if not _check_values(label, graph, allow_nonfinite):
+    if not check_values(label, graph, allow_nonfinite):
         graph.producer += OUTSIDE
     return graph
 
@@ -179,7 +186,7 @@ def _inspect_weights(path, datasets, shapes, max_bytes):
     return entries
 
 
-def listed(names, most=10):
+def listed(names: Sequence[str], most: int = 10) -> str:
     """Return `names` as text for a message, cut after `most` with a count."""
     shown = ", ".join(h5guard.shown(name) for name in names[:most])
     return shown if len(names) <= most else f"{shown} and {len(names) - most} more"
@@ -209,7 +216,7 @@ def _read_checked(path, entry):
     return array
 
 
-def _check_values(label, graph, allow_nonfinite):
+def check_values(label: str, graph: Graph, allow_nonfinite: bool) -> bool:
     """Refuse weights that are not finite and variances that are not positive; return whether all are finite."""
     strange = [key for key in sorted(graph.weights) if not np.isfinite(graph.weights[key]).all()]
     if strange and not allow_nonfinite:
@@ -224,7 +231,7 @@ def _check_values(label, graph, allow_nonfinite):
     return not strange
 
 
-def model_hash(graph):
+def model_hash(graph: Graph) -> str:
     """Return the model's hash (hex): SHA-256 of canonical graph JSON and sorted tensor hashes, not of the file.
 
     Numerics: tensors by their little-endian C-order bytes; the producer does not count.

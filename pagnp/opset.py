@@ -4,15 +4,19 @@ A value's kind is "tensor" (float32, n h w c), "mask" (bool, n h w) or "index" (
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from pagnp import shapes
-from pagnp.errors import GraphError
+from pagnp.errors import GraphError, ShapeError
+from pagnp.types import Size
 
 GATE_MODES = ("hard", "soft", "gumbel_hard", "gumbel_soft")
 GUMBEL_FORMS = ("kong2018", "torch")
 COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne")
 LIMIT = 1 << 20  # no honest size, stride or channel count is larger
+MOST_PIXELS = (1 << 31) - 1  # of a map: its pixels are numbered in int32
 
 
 def _is_int(value, low, high=LIMIT):
@@ -59,13 +63,13 @@ class OpSpec:
     size     (node, sizes of the inputs, weight_shape) -> (h, w) of the result, or ShapeError
     """
 
-    inputs: tuple
-    kinds: tuple = ("tensor",)
-    attrs: dict = field(default_factory=dict)
-    roles: tuple = ()
-    kind: object = lambda node: "tensor"
-    channels: object = lambda node, channels, weight_shape: channels[0]
-    size: object = lambda node, sizes, weight_shape: sizes[0]
+    inputs: tuple[int, int]
+    kinds: tuple[str, ...] = ("tensor",)
+    attrs: dict[str, Callable[[Any], bool]] = field(default_factory=dict)
+    roles: tuple[str, ...] = ()
+    kind: Callable[..., str] = lambda node: "tensor"
+    channels: Callable[..., int] = lambda node, channels, weight_shape: channels[0]
+    size: Callable[..., Size] = lambda node, sizes, weight_shape: sizes[0]
 
 
 def _fail(node, message):
@@ -184,9 +188,9 @@ def _conv_size(node, sizes, weight_shape):
 
 def _transpose_size(node, sizes, weight_shape):
     a = node.attrs
-    kernel = weight_shape("weight")[2:]
+    place = a["stride"], a["padding"], a["output_padding"], a["dilation"]
     return shapes.conv_transpose2d_size(
-        *sizes[0], kernel, a["stride"], a["padding"], a["output_padding"], a["dilation"]
+        *sizes[0], weight_shape("weight")[2:], *place, op=f"node '{node.name}' (conv_transpose2d)"
     )
 
 
@@ -288,6 +292,16 @@ OPS = {
     "blend": OpSpec((2, 65), channels=_blend_channels, size=_select_size),
     "masked": OpSpec((2, 2), kinds=("tensor", "mask"), size=_masked_size),
 }
+
+
+def size(node, sizes, weight_shape):
+    """Return the (h, w) of the node's result for inputs of `sizes`; GraphError or ShapeError with the node's name."""
+    h, w = OPS[node.op].size(node, sizes, weight_shape)
+    if max(h, w) > LIMIT or h * w > MOST_PIXELS:
+        raise ShapeError(
+            f"node '{node.name}' ({node.op}): {h}x{w} is too large; need at most {LIMIT} a side, {MOST_PIXELS} pixels"
+        )
+    return h, w
 
 
 def check_attrs(node):

@@ -1,10 +1,13 @@
 """What a model says of one image, and where it spent its work."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from pagnp import contract
+from pagnp.backends.base import Backend
+from pagnp.types import Array, Index, Json, Macs, Mask, Size, Tensor
 
 
 @dataclass
@@ -16,7 +19,8 @@ class Result:
     masks       gate -> bool (h', w'): True where the gate computed
     rates       MultiPool -> int32 (h', w'): the dilation rate chosen
     ponder      int32 (h, w): how many gates computed the pixel; `gate_count` is the most possible
-    macs        {"dense", "executed", "gated_dense", "gated_executed", "layers": {name: {"dense", "executed"}}}
+    macs        {"dense", "executed", "gated_dense", "gated_executed", "layers": {name: {"dense", "executed"}}};
+                dense counts every branch everywhere, so all rates of a MultiPool; gated ones: see docs/ARCHITECTURE.md
     thresholds  gate -> the t of `z[1] - z[0] > t` used for this image
     layers      layer -> array without the batch axis, in order (only with trace=True)
     classes, palette   head -> class names / RGB colours, where the model file has them
@@ -24,40 +28,40 @@ class Result:
     pixels      digest of the decoded image
     """
 
-    size: tuple
-    outputs: dict
-    logits: dict
-    masks: dict
-    rates: dict
-    ponder: np.ndarray
-    macs: dict
-    thresholds: dict
-    heads: dict
+    size: Size
+    outputs: dict[str, Array]
+    logits: dict[str, Tensor]
+    masks: dict[str, Mask]
+    rates: dict[str, Index]
+    ponder: Index
+    macs: Macs
+    thresholds: dict[str, float]
+    heads: dict[str, Json]
     pixels: str = ""
-    layers: dict = field(default_factory=dict)
+    layers: dict[str, Array] = field(default_factory=dict)
 
     @property
-    def gate_count(self):
+    def gate_count(self) -> int:
         """Number of gates that the ponder map counts."""
         return len(self.masks)
 
     @property
-    def classes(self):
+    def classes(self) -> dict[str, list[str]]:
         """head -> list of class names."""
         return {name: head["classes"] for name, head in self.heads.items() if head.get("classes")}
 
     @property
-    def palette(self):
+    def palette(self) -> dict[str, list[list[int]]]:
         """head -> list of [r, g, b]."""
         return {name: head["palette"] for name, head in self.heads.items() if head.get("palette")}
 
     @property
-    def kept(self):
+    def kept(self) -> dict[str, float]:
         """gate -> share of its pixels that were computed."""
         return {name: float(np.count_nonzero(mask)) / mask.size for name, mask in self.masks.items()}
 
     @property
-    def digests(self):
+    def digests(self) -> dict[str, str]:
         """`kind/name` -> digest of every logits tensor, output and mask."""
         kinds = {"logits": self.logits, "outputs": self.outputs, "masks": self.masks}
         return {
@@ -65,12 +69,12 @@ class Result:
         }
 
     @property
-    def digest(self):
+    def digest(self) -> str:
         """One SHA-256 over logits, outputs and masks (docs/NUMERICS.md)."""
         return contract.combined_digest(self.digests)
 
 
-def ponder_map(masks, size, backend):
+def ponder_map(masks: Iterable[Mask], size: Size, backend: Backend) -> Index:
     """Return int32 (h, w): for each pixel the number of `masks` (arrays (h', w')) that are True there."""
     total = np.zeros(size, np.int32)
     for mask in masks:

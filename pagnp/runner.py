@@ -1,42 +1,53 @@
 """Execute a Plan on a backend: walk the steps, hand each kernel its arrays. No numerics here."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
+from pagnp.backends.base import Backend
+from pagnp.buffers import layer_of
 from pagnp.errors import MemoryLimitError
-from pagnp.graph import INPUT, norm_scale_shift
+from pagnp.graph import INPUT, Graph, Node, norm_scale_shift
+from pagnp.lower import Plan, Step
+from pagnp.types import Array, Index, Mask, Tensor
 
 
 @dataclass
 class Options:
     """What a run may vary: the gate threshold (float32 or None), the noise seed, and noise arrays by gate name."""
 
-    threshold: object = None
+    threshold: np.float32 | None = None
     seed: int = 0
-    noise: dict = field(default_factory=dict)
+    noise: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
 class Parameters:
-    """Weights as the kernels take them, made once per model: packed by weight key, the rest by node name."""
+    """Weights as the kernels take them, made once per model.
 
-    packed: dict
-    vectors: dict
+    packed   (op, weight key, groups) -> the weight in the kernel's order
+    vectors  node name -> scale, shift, bias of a conv; scale, shift of a norm; the weight of a bilinear_deconv
+    """
+
+    packed: dict[tuple[str, str, int], Any]
+    vectors: dict[str, Any]
 
 
-def prepare(graph, backend):
+def prepare(graph: Graph, backend: Backend) -> Parameters:
     """Return the Parameters of a canonical `graph` for `backend`. Tied weights are packed once."""
     from pagnp.ops.resample import bilinear_deconv_weight
 
-    packed, vectors = {}, {}
+    packed: dict[tuple[str, str, int], Any] = {}
+    vectors: dict[str, Any] = {}
     for node in graph.nodes.values():
         if node.op in ("conv2d", "conv_transpose2d"):
-            key, groups = node.weights["weight"], node.attrs["groups"]
-            if (key, groups) not in packed:
-                packed[key, groups] = _layout(graph.weights[key], node.op, groups, backend)
+            key = packed_key(node)
+            if key not in packed:
+                packed[key] = _layout(graph.weights[key[1]], node.op, key[2], backend)
             vectors[node.name] = tuple(
-                graph.weights[node.weights[role]] if role in node.weights else None
+                np.ascontiguousarray(graph.weights[node.weights[role]]) if role in node.weights else None
                 for role in ("scale", "shift", "bias")
             )
         elif node.op == "norm":
@@ -44,6 +55,11 @@ def prepare(graph, backend):
         elif node.op == "bilinear_deconv":
             vectors[node.name] = bilinear_deconv_weight(node.attrs["factor"])
     return Parameters(packed, vectors)
+
+
+def packed_key(node: Node) -> tuple[str, str, int]:
+    """Return the key of a conv's weight in `Parameters.packed`: one weight may serve several kinds of conv."""
+    return node.op, node.weights["weight"], node.attrs["groups"]
 
 
 def _layout(weight, op, groups, backend):
@@ -54,28 +70,30 @@ def _layout(weight, op, groups, backend):
 
 
 class Run:
-    """One execution: arrays by buffer name, site lists by key, and the pixels computed by each layer."""
+    """One execution: arrays by buffer name, masks and lists of sites by number, and the pixels computed by a layer."""
 
-    def __init__(self, plan, backend, parameters, x, options):
+    def __init__(self, plan: Plan, backend: Backend, parameters: Parameters, x: Tensor, options: Options) -> None:
         self.plan, self.backend, self.parameters, self.options = plan, backend, parameters, options
-        self.arrays = {INPUT: x}
-        self.masks, self.sites, self.counts = {}, {}, {}
+        self.arrays: dict[str, Array] = {INPUT: x}
+        self.masks: dict[int, Mask] = {}
+        self.sites: dict[int, Index] = {}
+        self.counts: dict[str, int] = {}
         self.arena = _allocate(plan.arena_bytes)
 
-    def value(self, name):
+    def value(self, name: str) -> Array:
         """Return the array of buffer `name`."""
         return self.arrays[name]
 
-    def out(self, step):
+    def out(self, step: Step) -> Array:
         """Return the array that `step` writes: a place in the arena, or a new mask or index."""
         if step.out in self.arrays and step.kind != "kernel_rows":
             return self.arrays[step.out]
-        value = self.plan.values[step.out.split("@")[0]]
+        value = self.plan.values[layer_of(step.out)]
         if value.kind != "tensor":
             dtype = np.bool_ if value.kind == "mask" else np.int32
-            array = np.empty((self.plan.n, value.h, value.w), dtype)
+            array: Array = np.empty((self.plan.n, value.h, value.w), dtype)
         else:
-            shape = (self.plan.n, value.h, value.w, value.c)
+            shape: tuple[int, ...] = (self.plan.n, value.h, value.w, value.c)
             if "@" in step.out:
                 shape = (len(self.sites[step.sites]), value.c)
             start = self.plan.buffers[step.out].offset // 4
@@ -94,7 +112,14 @@ def _allocate(size):
     return raw[start : start + size // 4]
 
 
-def execute(plan, backend, parameters, x, options=None, watch=None):
+def execute(
+    plan: Plan,
+    backend: Backend,
+    parameters: Parameters,
+    x: Tensor,
+    options: Options | None = None,
+    watch: Callable[[str, Array], object] | None = None,
+) -> Run:
     """Run `plan` on x (n, h, w, c) float32 and return the Run with every surviving array.
 
     watch  called as watch(layer_name, array) when a layer's value is final; private layers are not shown
@@ -118,7 +143,7 @@ def _step_conv2d(run, step):
         return
     scale, shift, bias = run.parameters.vectors[layer.node.name]
     residual = None if step.residual is None else run.value(step.residual)
-    packed = run.parameters.packed[layer.node.weights["weight"], a["groups"]]
+    packed = run.parameters.packed[packed_key(layer.node)]
     run.backend.conv2d(
         run.value(step.ins[0]),
         packed,
@@ -140,7 +165,7 @@ def _step_conv_transpose2d(run, step):
     layer, a = step.layer, step.layer.node.attrs
     scale, shift, bias = run.parameters.vectors[layer.node.name]
     residual = None if step.residual is None else run.value(step.residual)
-    weight = run.parameters.packed[layer.node.weights["weight"], a["groups"]]
+    weight = run.parameters.packed[packed_key(layer.node)]
     place = tuple(a["stride"]), tuple(a["padding"]), tuple(a["dilation"]), a["groups"]
     x, out = run.value(step.ins[0]), run.out(step)
     run.backend.conv_transpose2d(x, weight, scale, shift, bias, residual, layer.relu, *place, out)
@@ -174,23 +199,33 @@ def _step_scatter(run, step):
     run.backend.scatter(run.value(step.ins[0]), run.sites[step.sites], run.out(step))
 
 
-def _step_sites(run, step):
-    """Make the mask of a site key (see perforate.py), then its ordered list."""
-    what, *rest = step.sites
-    if what == "pick":
-        control = run.value(step.ins[0])
-        value = run.plan.values[step.layer.name]
-        chosen = control == np.int32(rest[1]) if control.dtype == np.int32 else control == bool(rest[1])
-        mask = np.ascontiguousarray(np.broadcast_to(chosen, (run.plan.n, value.h, value.w)))
-    elif what == "grow":
-        a, source = step.layer.node.attrs, run.plan.values[step.layer.inputs[0]]
-        mask = np.empty((run.plan.n, source.h, source.w), np.bool_)
-        place = tuple(a["stride"]), tuple(a["padding"]), tuple(a["dilation"])
-        run.backend.grow_mask(run.masks[rest[1]], step.args["kernel"], *place, mask)
-    else:
-        mask = run.masks[rest[0]].copy()
-        for key in rest[1:]:
-            mask |= run.masks[key]
+def _step_pick(run, step):
+    """The sites at which the control of a select or masked picks one branch."""
+    sites, control = run.plan.sets[step.sites], run.value(step.ins[0])
+    value = run.plan.values[sites.on]
+    slot = np.int32(sites.slot) if control.dtype == np.int32 else bool(sites.slot)
+    _keep_sites(run, step, np.ascontiguousarray(np.broadcast_to(control == slot, (run.plan.n, value.h, value.w))))
+
+
+def _step_grow(run, step):
+    """The pixels that a conv reads when it is computed at a set."""
+    sites = run.plan.sets[step.sites]
+    reader, value = run.plan.layers[sites.reader], run.plan.values[sites.on]
+    a, mask = reader.node.attrs, np.empty((run.plan.n, value.h, value.w), np.bool_)
+    place = tuple(a["stride"]), tuple(a["padding"]), tuple(a["dilation"])
+    run.backend.grow_mask(run.masks[sites.parts[0]], sites.kernel, *place, mask)
+    _keep_sites(run, step, mask)
+
+
+def _step_union(run, step):
+    first, *others = run.plan.sets[step.sites].parts
+    mask = run.masks[first].copy()
+    for number in others:
+        mask |= run.masks[number]
+    _keep_sites(run, step, mask)
+
+
+def _keep_sites(run, step, mask):
     run.masks[step.sites] = mask
     run.sites[step.sites] = run.backend.mask_to_sites(mask)
 
@@ -204,7 +239,9 @@ STEPS = {
     "zero": _step_zero,
     "gather": _step_gather,
     "scatter": _step_scatter,
-    "sites": _step_sites,
+    "pick": _step_pick,
+    "grow": _step_grow,
+    "union": _step_union,
 }
 
 
@@ -254,7 +291,7 @@ def _operands(attrs, ins):
     return (value, ins[0]) if attrs.get("reverse") else (ins[0], value)
 
 
-def bilinear_deconv(k, weight, factor, x, out):
+def bilinear_deconv(k: Backend, weight: Tensor, factor: int, x: Tensor, out: Tensor) -> None:
     """Upsample x by `factor` with the 2-D weight of ops.resample.bilinear_deconv_weight."""
     channels = x.shape[3]
     crop = factor // 2

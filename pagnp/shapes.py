@@ -1,11 +1,17 @@
 """Output sizes of the spatial ops: one place for `ops` and `graph`."""
 
+from typing import TypeAlias
+
 import numpy as np
 
 from pagnp.errors import ShapeError
+from pagnp.types import Size
+
+_Two: TypeAlias = tuple[int, int]
+_Four: TypeAlias = tuple[int, int, int, int]
 
 
-def conv_size(op, size, kernel, stride, pad, dilation):
+def conv_size(op: str, size: int, kernel: int, stride: int, pad: int, dilation: int) -> int:
     """Return the output length of a convolution along one axis; `pad` is the sum of both sides."""
     span = dilation * (kernel - 1) + 1
     out = (size + pad - span) // stride + 1
@@ -14,7 +20,9 @@ def conv_size(op, size, kernel, stride, pad, dilation):
     return out
 
 
-def conv2d_size(h_in, w_in, kernel, stride, padding, dilation, op="conv2d"):
+def conv2d_size(
+    h_in: int, w_in: int, kernel: _Two, stride: _Two, padding: _Four, dilation: _Two, op: str = "conv2d"
+) -> Size:
     """Return (h_out, w_out) of a conv; padding is (top, bottom, left, right)."""
     top, bottom, left, right = padding
     return (
@@ -23,17 +31,28 @@ def conv2d_size(h_in, w_in, kernel, stride, padding, dilation, op="conv2d"):
     )
 
 
-def conv_transpose2d_size(h_in, w_in, kernel, stride, padding, output_padding, dilation):
+def conv_transpose2d_size(
+    h_in: int,
+    w_in: int,
+    kernel: _Two,
+    stride: _Two,
+    padding: _Four,
+    output_padding: _Two,
+    dilation: _Two,
+    op: str = "conv_transpose2d",
+) -> Size:
     """Return (h_out, w_out) of a transposed conv; padding is the crop (top, bottom, left, right)."""
     top, bottom, left, right = padding
     h_out = (h_in - 1) * stride[0] + dilation[0] * (kernel[0] - 1) + 1 - top - bottom + output_padding[0]
     w_out = (w_in - 1) * stride[1] + dilation[1] * (kernel[1] - 1) + 1 - left - right + output_padding[1]
     if h_out < 1 or w_out < 1:
-        raise ShapeError(f"conv_transpose2d: the crop {tuple(padding)} leaves nothing of the output")
+        raise ShapeError(f"{op}: the crop {tuple(padding)} leaves nothing of the output")
     return h_out, w_out
 
 
-def pool_size(op, size, kernel, stride, before, after, dilation, ceil_mode):
+def pool_size(
+    op: str, size: int, kernel: int, stride: int, before: int, after: int, dilation: int, ceil_mode: bool
+) -> int:
     """Return the output length of a pooling along one axis (PyTorch's rule for `ceil_mode`)."""
     span = dilation * (kernel - 1) + 1
     if size + before + after < span:
@@ -45,7 +64,9 @@ def pool_size(op, size, kernel, stride, before, after, dilation, ceil_mode):
     return out
 
 
-def pool2d_size(op, h_in, w_in, kernel, stride, padding, dilation, ceil_mode):
+def pool2d_size(
+    op: str, h_in: int, w_in: int, kernel: _Two, stride: _Two, padding: _Four, dilation: _Two, ceil_mode: bool
+) -> Size:
     """Return (h_out, w_out) of a pooling; padding is (top, bottom, left, right).
 
     Raises: ShapeError if a window would hold no real pixel.
@@ -54,10 +75,11 @@ def pool2d_size(op, h_in, w_in, kernel, stride, padding, dilation, ceil_mode):
     for axis, size in enumerate((h_in, w_in)):
         before, after = padding[2 * axis : 2 * axis + 2]
         out = pool_size(op, size, kernel[axis], stride[axis], before, after, dilation[axis], ceil_mode)
-        reads = np.arange(out)[:, None] * stride[axis] - before + np.arange(kernel[axis]) * dilation[axis]
-        empty = ~((reads >= 0) & (reads < size)).any(axis=1)
+        start = np.arange(out) * stride[axis] - before
+        tap = np.maximum(0, -(start // dilation[axis]))  # the first tap of each window that is not before the map
+        empty = (tap >= kernel[axis]) | (start + tap * dilation[axis] >= size)
         if empty.any():
             window = f"window {int(np.argmax(empty))} of axis {'hw'[axis]}"
             raise ShapeError(f"{op}: {window} lies in the padding {tuple(padding)} alone; use less padding")
         sizes.append(out)
-    return tuple(sizes)
+    return sizes[0], sizes[1]

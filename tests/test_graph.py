@@ -58,8 +58,25 @@ def classes_that_do_not_fit(graph):
     graph.heads = [{"name": "seg", "output": "out", "decode": "argmax", "classes": ["a", "b"]}]
 
 
+def labels_that_are_no_labels(graph):
+    graph.heads = [{"name": "seg", "task": "segmentation", "output": "out", "decode": "identity"}]
+
+
+def depth_of_four_channels(graph):
+    graph.heads = [{"name": "depth", "task": "depth", "output": "out", "decode": "identity"}]
+
+
 def normals_of_four_channels(graph):
     graph.heads = [{"name": "normals", "output": "out", "decode": "l2_normalize"}]
+
+
+def index_beyond_the_branches(graph):
+    graph.add("argmax", "conv", "which")
+    graph.add("select", ("which", "conv", "conv"), "chosen")
+
+
+def weight_that_is_a_list(graph):
+    graph.weights["w"] = graph.weights["w"].tolist()
 
 
 BAD = [
@@ -92,8 +109,14 @@ BAD = [
     (tensor_steers, "'chosen'.*steered by a mask or an index"),
     (three_branches_for_a_mask, "'chosen'.*2 branches, there are 3"),
     (one_gate_index_twice, "gate_index"),
+    (index_beyond_the_branches, "'chosen'.*'which' chooses among 4, there are 2 branches"),
+    (weight_that_is_a_list, "'conv'.*weight 'w' is list, need a float32 array"),
+    (lambda g: g.add("relu", "conv", "r@1"), "'r@1'.*a name has letters"),
+    (lambda g: g.add("relu", "conv", "../r"), "'../r'.*a name has letters"),
     (head_without_output, "head 'seg'.*no output 'lost'"),
     (classes_that_do_not_fit, "head 'seg'.*2 classes for 4 channels"),
+    (labels_that_are_no_labels, "head 'seg'.*decode 'identity' does not go with the task segmentation"),
+    (depth_of_four_channels, "head 'depth'.*depth needs 1 channels, has 4"),
     (normals_of_four_channels, "head 'normals'.*needs 3 channels, has 4"),
 ]
 
@@ -104,6 +127,22 @@ def test_bad_graphs_are_refused(spoil, message):
     with pytest.raises(GraphError, match=message):
         spoil(graph)
         graph.validate()
+
+
+@pytest.mark.parametrize(
+    "spoilt", [{"var": -1.0}, {"var": 0.0, "eps": 0.0}, {"gamma": 3e38}], ids=lambda s: "-".join(s)
+)
+def test_a_norm_that_is_not_finite_is_refused(spoilt):
+    """Finite weights must give a finite scale and shift; NaN that a caller let in passes through."""
+    parts = {"mean": 0.0, "var": 1e-4, "gamma": 1.0, **spoilt}
+    roles = ("mean", "var", "gamma")
+    graph = small(**{role: np.full(4, parts[role], "f4") for role in roles})
+    graph.add("norm", "conv", "n", {role: role for role in roles}, eps=parts.get("eps", 1e-5))
+    graph.outputs = {"out": "n"}
+    with pytest.raises(GraphError, match="'n'.*no finite float32"):
+        canonical(graph)
+    graph.weights["gamma"] = np.full(4, np.nan, "f4")
+    assert np.isnan(canonical(graph).weights["n/scale"]).all()
 
 
 def test_json_round_trip():

@@ -192,6 +192,49 @@ def dense_mixture(seed=14):
     return net.done(net.pointwise("add", net.pointwise("relu", up), INPUT), near)
 
 
+def broadcast_by_size(seed=15):
+    """Adds that broadcast only because a kernel is as large as this image: no epilogue can do that."""
+    net = Net(seed, 4)
+    shrunk = net.add(
+        "conv2d",
+        INPUT,
+        4,
+        {"weight": net.tensor(4, 4, 10, 13)},
+        **{"stride": (1, 1), "padding": (0,) * 4, "dilation": (1, 1), "groups": 1},
+    )
+    a = net.pointwise("relu", net.pointwise("add", net.conv(INPUT, 4), shrunk))
+    b = net.conv(net.pointwise("add", net.conv(shrunk, 4), a), 4)
+    return net.done(net.select(net.gate(INPUT), a, b))
+
+
+def tied_both_ways(seed=16):
+    """One weight for a conv and for a transposed conv, which lay it out differently."""
+    net = Net(seed, 4)
+    a = net.conv(INPUT, 4)
+    weights = {"weight": net.graph.nodes[a].weights["weight"]}
+    place = {"stride": (1, 1), "padding": (1,) * 4, "output_padding": (0, 0), "dilation": (1, 1), "groups": 1}
+    return net.done(net.add("conv_transpose2d", a, 4, weights, **place))
+
+
+def residual_off_centre(seed=17):
+    """A branch whose conv reads the pixels beside its own, and its input again as the residual."""
+    net = Net(seed, 4)
+    x1 = net.pointwise("relu", net.conv(INPUT, 4))
+    weights = {"weight": net.tensor(4, 4, 1, 2)}
+    place = {"stride": (1, 1), "padding": (0, 0, 3, 0), "dilation": (1, 3), "groups": 1}
+    beside = net.pointwise("add", net.add("conv2d", x1, 4, weights, **place), x1)
+    return net.done(net.select(net.gate(INPUT), INPUT, beside))
+
+
+def gated_trunk(seed=18, blocks=6):
+    """A whole trunk of residual blocks in one branch."""
+    net = Net(seed, 4)
+    y = net.conv(INPUT, 4)
+    for _ in range(blocks):
+        y = net.pointwise("relu", net.pointwise("add", net.conv(net.pointwise("relu", net.conv(y, 4)), 4), y))
+    return net.done(net.select(net.gate(INPUT), INPUT, y))
+
+
 GRAPHS = (
     gated_block,
     deep_branch,
@@ -207,8 +250,12 @@ GRAPHS = (
     concat_branch,
     torch_like_where,
     dense_mixture,
+    broadcast_by_size,
+    tied_both_ways,
+    residual_off_centre,
+    gated_trunk,
 )
-PERFORATED = {g.__name__ for g in GRAPHS} - {"output_in_branch", "same_branch_twice", "dense_mixture"}
+PERFORATED = {g.__name__ for g in GRAPHS} - {"output_in_branch", "same_branch_twice", "dense_mixture", "tied_both_ways"}
 
 
 def run(graph, x, backend, dense, **kwargs):
@@ -239,7 +286,7 @@ def test_lowered_equals_node_by_node(make, n, dense, backend):
 @pytest.mark.parametrize("make", GRAPHS, ids=lambda g: g.__name__)
 @pytest.mark.parametrize("dense", (False, True))
 def test_buffers_alive_together_do_not_overlap(make, dense):
-    plan = lower(make(), 17, 19, dense=dense)
+    plan = lower(make(), 10, 13, dense=dense)
     unique = list({id(b): b for b in plan.buffers.values()}.values())
     for i, a in enumerate(unique):
         assert a.offset >= 0 and a.offset + a.size <= plan.arena_bytes and a.offset % 64 == 0
@@ -257,6 +304,12 @@ def test_gated_block_computes_only_the_kept_pixels():
     assert done.counts["relu_6"] == mask.sum()
     assert plan.private["relu_6"].place == "owner"
     assert plan.gated == {"relu_6"}
+
+
+def test_site_sets_stay_few_in_a_long_branch():
+    plan = lower(gated_trunk(blocks=60), 10, 13)
+    assert len(plan.private) == 121  # named by what they are made of, their names would double with every block
+    assert len(plan.sets) <= 3 * 60 + 2
 
 
 def test_fusion_joins_norm_residual_and_relu():
@@ -289,4 +342,9 @@ def test_sizes_are_checked_before_work():
         )
     )
     with pytest.raises(ShapeError, match=r"conv2d_1.*use a larger image"):
+        lower(graph, 4, 9)
+    net = Net(1, 3)
+    place = {"stride": (1, 1), "padding": (3,) * 4, "output_padding": (0, 0), "dilation": (1, 1), "groups": 1}
+    graph = net.done(net.add("conv_transpose2d", INPUT, 2, {"weight": net.tensor(3, 2, 3, 3)}, **place))
+    with pytest.raises(ShapeError, match=r"conv_transpose2d_1.*leaves nothing"):
         lower(graph, 4, 9)

@@ -9,6 +9,7 @@ from PIL import Image
 
 import pagnp
 from pagnp import nn
+from pagnp.budget import search
 from pagnp.contract import CONTRACT_NAME, compare
 from pagnp.errors import DtypeError, ImageError, ShapeError, UsageError
 
@@ -189,6 +190,24 @@ def test_budget(model, image, budget):
     assert model(image, threshold=t).digest == result.digest == model(image, budget=budget, dense=True).digest
 
 
+@pytest.mark.parametrize("budget", (0.0, 0.2, 0.25, 0.5, 0.77, 1.0))
+@pytest.mark.parametrize(
+    "shares", (lambda t: 0.5 - t / 16, lambda t: float(t < 0.3), lambda t: 0.5, lambda t: t < -7.9)
+)
+def test_budget_search_keeps_to_its_rule(shares, budget):
+    """At most 8 passes; of the tried thresholds the nearest share wins, of equally near ones the larger threshold."""
+    tried = {}
+
+    def share_at(t):
+        assert t.dtype == np.float32 and t not in tried
+        return tried.setdefault(t, float(shares(float(t))))
+
+    best = search(budget, share_at)
+    assert len(tried) <= 8 and all((16 * float(t)).is_integer() and abs(t) <= 8 for t in tried)
+    nearest = min(abs(share - budget) for share in tried.values())
+    assert best == max(t for t, share in tried.items() if abs(share - budget) == nearest)
+
+
 def test_flip_averages_the_mirror_image(model, image):
     flipped, plain = model(image, flip=True), model(image)
     mirror = model(np.ascontiguousarray(image[:, ::-1]), flip=True)
@@ -198,6 +217,55 @@ def test_flip_averages_the_mirror_image(model, image):
     assert (flipped.outputs["normals"] == back).all()
     assert all((flipped.masks[name] == plain.masks[name]).all() for name in plain.masks)
     assert (flipped.logits["depth"] == plain.logits["depth"]).all() and flipped.digest != plain.digest
+
+
+@pytest.mark.parametrize("flip", (False, True))
+def test_an_answer_for_the_whole_image(image, flip):
+    """A classification head that is not upsampled keeps its own size, and says the same of the mirror image."""
+    graph = pagnp.graph.Graph(3, weights={"w": np.random.default_rng(5).standard_normal((4, 3, 1, 1)).astype("f4")})
+    graph.add("global_mean", "input", "mean")
+    place = {"stride": (1, 1), "padding": (0,) * 4, "dilation": (1, 1), "groups": 1}
+    graph.add("conv2d", "mean", "classify", {"weight": "w"}, **place)
+    graph.outputs = {"kind": "classify"}
+    head = {"name": "kind", "task": "classification", "output": "kind", "decode": "argmax"}
+    graph.heads = [{**head, "upsample": {"op": "none"}}]
+    graph.preprocess = {"kind": "caffe", "mean": [99.0, 100.0, 101.0], "pad_multiple": 8}
+    result = pagnp.Model(graph)(image, flip=flip)
+    assert result.outputs["kind"].shape == (1, 1)
+    assert result.outputs["kind"] == result.logits["kind"].argmax()
+
+
+def test_weights_may_be_views(image):
+    """A hand-made graph with a bias cut out of a larger array: kernels want their vectors in one piece."""
+    rng = np.random.default_rng(6)
+    graph = pagnp.graph.Graph(3, weights={"b": rng.standard_normal((5, 7)).astype("f4")[:, 2]})
+    graph.weights["w"] = rng.standard_normal((3, 3, 3, 5)).astype("f4").transpose(3, 2, 1, 0)
+    place = {"stride": (1, 1), "padding": (0,) * 4, "dilation": (1, 1), "groups": 1}
+    graph.add("conv2d", "input", "c", {"weight": "w", "bias": "b"}, **place)
+    graph.outputs = {"out": "c"}
+    x = rng.standard_normal((1, 9, 9, 3)).astype(np.float32)
+    outs = [pagnp.Model(graph, backend).forward(x)["out"] for backend in ("numpy", "numba")]
+    assert not compare(*outs)
+
+
+@pytest.mark.parametrize("backend", ("numpy", "numba"))
+def test_threshold_zero_is_the_plain_gate(backend):
+    """z1 - z0 > 0 and z1 > z0 are one question with subnormals kept, and for infinities and NaN too."""
+    odd = [0.0, -0.0, 1e-45, -1e-45, 1.1754944e-38, 1.1754942e-38, 1.0, np.float32(1) + np.float32(2**-23)]
+    odd = np.array([*odd, 3e38, -3e38, np.inf, -np.inf, np.nan], np.float32)
+    z = np.stack(np.meshgrid(odd, odd), axis=-1)[None].copy()
+    plain, zero, above = (
+        pagnp.ops.gate(z, mode="hard", threshold=t, backend=backend) for t in (None, np.float32(0), np.float32(1e-45))
+    )
+    with np.errstate(all="ignore"):
+        assert (plain == (z[..., 1] > z[..., 0])).all() and (plain == zero).all()
+        assert (above == (z[..., 1] - z[..., 0] > np.float32(1e-45))).all() and (above != zero).any()
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5.5, 5), "ab", (-8, 8)])
+def test_plan_wants_a_size(model, size):
+    with pytest.raises(ShapeError, match="plan: size is"):
+        model.plan(size)
 
 
 def test_plan_knows_bytes_and_macs(model, result):

@@ -504,7 +504,7 @@ def test_refuses_a_negative_variance(tmp_path, monkeypatch, variance):
     graph.weights["bn1.running_var"][2] = variance
     with pytest.raises(ModelFileError, match=r"bn1\.running_var \+ eps is not positive"):
         modelfile.write(graph, path)
-    monkeypatch.setattr(modelfile, "_check_values", lambda *args: True)
+    monkeypatch.setattr(modelfile, "check_values", lambda *args: True)
     modelfile.write(graph, path)
     monkeypatch.undo()
     refused(path, "weights/bn1.running_var + eps is not positive, need var > -eps")

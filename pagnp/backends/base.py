@@ -1,9 +1,13 @@
 """What a backend is: one flat table of kernels (docs/ARCHITECTURE.md lists every signature)."""
 
 import importlib
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from pagnp.errors import BackendError
+
+Kernel: TypeAlias = Callable[..., Any]  # signatures: docs/ARCHITECTURE.md
 
 KERNELS = (
     *("pack_conv2d", "conv2d", "conv_transpose2d"),
@@ -24,22 +28,25 @@ class Backend:
     """A name and a complete table op -> kernel. `threads` is the number of worker threads kernels use."""
 
     name: str
-    kernels: dict
+    kernels: dict[str, Kernel]
     threads: int = 1
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         missing = [name for name in KERNELS if name not in self.kernels]
         if missing:
             raise BackendError(f"backend '{self.name}': no kernel for {', '.join(missing)}")
 
-    def __getattr__(self, name):
-        try:
-            return self.kernels[name]
-        except KeyError:
-            raise AttributeError(f"backend '{self.name}' has no kernel '{name}'") from None
+    def __getattr__(self, name: str) -> Kernel:
+        kernels: dict[str, Kernel] = self.__dict__.get("kernels", {})  # absent while a copy is being made
+        if name not in kernels:
+            raise AttributeError(f"this backend has no kernel '{name}'")
+        return kernels[name]
 
 
-def get_backend(name, threads=None):
+BackendLike: TypeAlias = str | Backend
+
+
+def get_backend(name: str, threads: int | None = None) -> Backend:
     """Return the Backend called `name` ("numpy" or "numba"), loading it on first use.
 
     threads  number of worker threads, None = all cores this process may use

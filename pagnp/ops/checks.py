@@ -1,18 +1,24 @@
 """Checks of arguments, used by every op: dtype, number of axes, sizes. A failure says what to do."""
 
+from typing import TypeVar
+
 import numpy as np
+import numpy.typing as npt
 
-from pagnp.backends.base import Backend, get_backend
+from pagnp.backends.base import Backend, BackendLike, Kernel, get_backend
 from pagnp.errors import DtypeError, ShapeError, SiteError, UsageError
+from pagnp.types import Array, Index, Mask, MaybeNone, Pair, Sides, Tensor
+
+Choice = TypeVar("Choice", bound=str)
 
 
-def kernel(op, backend, threads=None):
+def kernel(op: str, backend: BackendLike, threads: int | None = None) -> Kernel:
     """Return the kernel `op` of a backend, given by name or as a Backend."""
     chosen = backend if isinstance(backend, Backend) else get_backend(backend, threads)
     return chosen.kernels[op]
 
 
-def array(op, name, value, dtype, axes):
+def array(op: str, name: str, value: Array, dtype: npt.DTypeLike, axes: str | MaybeNone) -> Array:
     """Return `value` C-contiguous (copied if need be) after checking its dtype and its axes.
 
     axes  their names, as in "(n, h, w, c)"; None for any number. Only "(m,)" may be empty.
@@ -32,12 +38,12 @@ def array(op, name, value, dtype, axes):
     return np.ascontiguousarray(value).reshape(value.shape)  # ascontiguousarray makes an axis where there is none
 
 
-def tensor(op, name, value):
+def tensor(op: str, name: str, value: Array) -> Tensor:
     """Return a checked float32 (n, h, w, c)."""
     return array(op, name, value, np.float32, "(n, h, w, c)")
 
 
-def mask(op, name, value, shape=None):
+def mask(op: str, name: str, value: Array, shape: tuple[int, ...] | None = None) -> Mask:
     """Return a checked bool (n, h, w); with `shape` given, of that shape or (n, 1, 1)."""
     value = array(op, name, value, np.bool_, "(n, h, w)")
     if shape is not None and value.shape not in (tuple(shape), (shape[0], 1, 1)):
@@ -45,7 +51,7 @@ def mask(op, name, value, shape=None):
     return value
 
 
-def channel_vector(op, name, value, channels):
+def channel_vector(op: str, name: str, value: Array, channels: int) -> Tensor:
     """Return a checked float32 (channels,)."""
     value = array(op, name, value, np.float32, "(c,)")
     if value.shape != (channels,):
@@ -53,7 +59,7 @@ def channel_vector(op, name, value, channels):
     return value
 
 
-def sites(op, value, count):
+def sites(op: str, value: Array, count: int) -> Index:
     """Return checked sites: int32 (m,), strictly increasing, inside 0 .. count-1."""
     value = array(op, "sites", value, np.int32, "(m,)")
     backwards = np.flatnonzero(value[1:] <= value[:-1])
@@ -68,14 +74,14 @@ def sites(op, value, count):
     return value
 
 
-def integer(op, name, value, low):
+def integer(op: str, name: str, value: int, low: int) -> int:
     """Return `value` as an int of at least `low`."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < low:
         raise UsageError(f"{op}: {name} is {value!r}, need an integer of at least {low}")
     return int(value)
 
 
-def pair(op, name, value, low=1):
+def pair(op: str, name: str, value: Pair, low: int = 1) -> tuple[int, int]:
     """Return (y, x) of an int or a pair of ints."""
     if isinstance(value, (tuple, list)):
         if len(value) != 2:
@@ -84,23 +90,24 @@ def pair(op, name, value, low=1):
     return (integer(op, name, value, low),) * 2
 
 
-def sides(op, value, low=0):
+def sides(op: str, value: Sides, low: int = 0) -> tuple[int, int, int, int]:
     """Return (top, bottom, left, right) of an int or a 4-tuple."""
     if isinstance(value, (tuple, list)):
         if len(value) != 4:
             raise UsageError(f"{op}: padding is {value!r}, need an int or (top, bottom, left, right)")
-        return tuple(integer(op, "padding", side, low) for side in value)
+        top, bottom, left, right = (integer(op, "padding", side, low) for side in value)
+        return top, bottom, left, right
     return (integer(op, "padding", value, low),) * 4
 
 
-def choice(op, name, value, choices):
+def choice(op: str, name: str, value: Choice, choices: tuple[str, ...]) -> Choice:
     """Return `value` if it is one of `choices`."""
     if value not in choices:
         raise UsageError(f"{op}: {name} is {value!r}, choose one of {', '.join(choices)}")
     return value
 
 
-def same_shape(op, name, value, shape, other):
+def same_shape(op: str, name: str, value: Array, shape: tuple[int, ...], other: str) -> None:
     """Raise ShapeError unless `value` has `shape`, the shape of `other`."""
     if value.shape != tuple(shape):
         raise ShapeError(f"{op}: {name} has shape {value.shape}, {other} has {tuple(shape)}; they must be equal")

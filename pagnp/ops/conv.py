@@ -2,28 +2,30 @@
 
 import numpy as np
 
+from pagnp.backends.base import BackendLike
 from pagnp.errors import ShapeError, UsageError
 from pagnp.ops import checks
 from pagnp.shapes import conv2d_size, conv_transpose2d_size
+from pagnp.types import Index, Pair, Sides, Tensor
 
 
 def conv2d(
-    x,
-    weight,
+    x: Tensor,
+    weight: Tensor,
     *,
-    scale=None,
-    shift=None,
-    bias=None,
-    residual=None,
-    relu=False,
-    sites=None,
-    stride=1,
-    padding=0,
-    dilation=1,
-    groups=1,
-    backend="numpy",
-    threads=None,
-):
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    bias: Tensor | None = None,
+    residual: Tensor | None = None,
+    relu: bool = False,
+    sites: Index | None = None,
+    stride: Pair = 1,
+    padding: Sides = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    backend: BackendLike = "numpy",
+    threads: int | None = None,
+) -> Tensor:
     """Convolve `x`; with `sites`, only at those output pixels, bit for bit as the dense result.
 
     x             (n, h_in, w_in, c_in)             float32
@@ -61,22 +63,22 @@ def conv2d(
 
 
 def conv_transpose2d(
-    x,
-    weight,
+    x: Tensor,
+    weight: Tensor,
     *,
-    scale=None,
-    shift=None,
-    bias=None,
-    residual=None,
-    relu=False,
-    stride=1,
-    padding=0,
-    output_padding=0,
-    dilation=1,
-    groups=1,
-    backend="numpy",
-    threads=None,
-):
+    scale: Tensor | None = None,
+    shift: Tensor | None = None,
+    bias: Tensor | None = None,
+    residual: Tensor | None = None,
+    relu: bool = False,
+    stride: Pair = 1,
+    padding: Sides = 0,
+    output_padding: Pair = 0,
+    dilation: Pair = 1,
+    groups: int = 1,
+    backend: BackendLike = "numpy",
+    threads: int | None = None,
+) -> Tensor:
     """Convolve `x` transposed, in gather form: each output sums the taps that reach it.
 
     x         (n, h_in, w_in, c_in)             float32

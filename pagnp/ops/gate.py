@@ -2,25 +2,39 @@
 
 import numpy as np
 
+from pagnp.backends.base import BackendLike
 from pagnp.errors import DtypeError, ShapeError, UsageError
 from pagnp.ops import checks
 from pagnp.shapes import conv2d_size
+from pagnp.types import (
+    Array,
+    GateForm,
+    GateMode,
+    Index,
+    Mask,
+    Number,
+    Pair,
+    Sides,
+    Size,
+    Tensor,
+    Tensors,
+)
 
 MODES = ("hard", "soft", "gumbel_hard", "gumbel_soft")
 FORMS = ("kong2018", "torch")
 
 
 def gate(
-    z,
+    z: Tensor,
     *,
-    mode="hard",
-    form="kong2018",
-    temperature=1.0,
-    noise=None,
-    threshold=None,
-    index=None,
-    backend="numpy",
-):
+    mode: GateMode = "hard",
+    form: GateForm = "kong2018",
+    temperature: Number = 1.0,
+    noise: Tensor | None = None,
+    threshold: Number | None = None,
+    index: bool | None = None,
+    backend: BackendLike = "numpy",
+) -> Array:
     """Decide per pixel which of K branches is computed, from the logits z.
 
     z          (n, h, w, K) float32, K >= 2
@@ -79,7 +93,7 @@ def _check_threshold(mode, channels, index, threshold):
     return np.float32(threshold)
 
 
-def select(control, branches, *, backend="numpy"):
+def select(control: Mask | Index, branches: Tensors, *, backend: BackendLike = "numpy") -> Tensor:
     """Take each pixel from the branch that `control` names.
 
     control   (n, h, w) or (n, 1, 1); bool: branches[0] where False, branches[1] where True; or int32 index
@@ -109,7 +123,7 @@ def select(control, branches, *, backend="numpy"):
     return out
 
 
-def blend(p, branches, *, backend="numpy"):
+def blend(p: Tensor, branches: Tensors, *, backend: BackendLike = "numpy") -> Tensor:
     """Add up the branches, weighted per pixel.
 
     p         (n, h, w, K) or (n, 1, 1, K) float32
@@ -129,7 +143,7 @@ def blend(p, branches, *, backend="numpy"):
     return out
 
 
-def masked(x, mask, *, backend="numpy"):
+def masked(x: Tensor, mask: Mask, *, backend: BackendLike = "numpy") -> Tensor:
     """Return x where mask, else +0.
 
     x        (n, h, w, c) float32
@@ -146,7 +160,7 @@ def masked(x, mask, *, backend="numpy"):
     return out
 
 
-def mask_to_sites(mask, *, backend="numpy"):
+def mask_to_sites(mask: Mask, *, backend: BackendLike = "numpy") -> Index:
     """Return the flat indices of True in `mask` (n, h, w) bool, ascending: int32 (m,).
 
     Raises: DtypeError, ShapeError.
@@ -154,7 +168,16 @@ def mask_to_sites(mask, *, backend="numpy"):
     return checks.kernel("mask_to_sites", backend)(checks.mask("mask_to_sites", "mask", mask))
 
 
-def grow_mask(mask, size, kernel, *, stride=1, padding=0, dilation=1, backend="numpy"):
+def grow_mask(
+    mask: Mask,
+    size: Size,
+    kernel: Pair,
+    *,
+    stride: Pair = 1,
+    padding: Sides = 0,
+    dilation: Pair = 1,
+    backend: BackendLike = "numpy",
+) -> Mask:
     """Return which inputs a convolution reads for the output sites in `mask`.
 
     mask     (n, h_out, w_out) bool
@@ -175,7 +198,7 @@ def grow_mask(mask, size, kernel, *, stride=1, padding=0, dilation=1, backend="n
     return out
 
 
-def gather(x, sites, *, backend="numpy"):
+def gather(x: Tensor, sites: Index, *, backend: BackendLike = "numpy") -> Tensor:
     """Return the pixels of x (n, h, w, c) float32 at `sites` (m,) int32: (m, c) float32.
 
     Raises: DtypeError, ShapeError, SiteError.
@@ -188,7 +211,7 @@ def gather(x, sites, *, backend="numpy"):
     return out
 
 
-def scatter(values, sites, x, *, backend="numpy"):
+def scatter(values: Tensor, sites: Index, x: Tensor, *, backend: BackendLike = "numpy") -> Tensor:
     """Return a copy of x with the pixels at `sites` replaced by `values`.
 
     values   (m, c) float32

@@ -2,11 +2,13 @@
 
 import numpy as np
 
+from pagnp.backends.base import BackendLike
 from pagnp.errors import ShapeError, UsageError
 from pagnp.ops import checks
+from pagnp.types import Sides, Tensor, Tensors
 
 
-def concat(xs, *, backend="numpy"):
+def concat(xs: Tensors, *, backend: BackendLike = "numpy") -> Tensor:
     """Join the channels of several tensors, in order.
 
     xs       list of (n, h, w, c_i) float32
@@ -25,7 +27,7 @@ def concat(xs, *, backend="numpy"):
     return out
 
 
-def pad(x, padding, *, backend="numpy"):
+def pad(x: Tensor, padding: Sides, *, backend: BackendLike = "numpy") -> Tensor:
     """Put a frame of +0 around the map.
 
     x        (n, h, w, c) float32
@@ -42,7 +44,7 @@ def pad(x, padding, *, backend="numpy"):
     return out
 
 
-def slice_channels(x, start, stop, *, backend="numpy"):
+def slice_channels(x: Tensor, start: int, stop: int, *, backend: BackendLike = "numpy") -> Tensor:
     """Return a copy of the channels start .. stop-1.
 
     x        (n, h, w, c) float32

@@ -2,14 +2,16 @@
 
 import numpy as np
 
+from pagnp.backends.base import BackendLike
 from pagnp.backends.numpy_ref.fma import fma_f32
 from pagnp.errors import DtypeError, ShapeError
 from pagnp.ops import checks
+from pagnp.types import Comparison, Index, Mask, Operand, Pixels, Tensor
 
 _COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne")
 
 
-def add(a, b, *, backend="numpy"):
+def add(a: Operand, b: Operand, *, backend: BackendLike = "numpy") -> Tensor:
     """Return a + b; float32 arrays of up to four axes, or a number, broadcast as in NumPy.
 
     Numerics: EXACT; one IEEE addition.
@@ -18,22 +20,22 @@ def add(a, b, *, backend="numpy"):
     return _binary("add", a, b, np.float32, backend)
 
 
-def sub(a, b, *, backend="numpy"):
+def sub(a: Operand, b: Operand, *, backend: BackendLike = "numpy") -> Tensor:
     """Return a - b; arguments, numerics and errors as `add`."""
     return _binary("sub", a, b, np.float32, backend)
 
 
-def mul(a, b, *, backend="numpy"):
+def mul(a: Operand, b: Operand, *, backend: BackendLike = "numpy") -> Tensor:
     """Return a * b; arguments, numerics and errors as `add`."""
     return _binary("mul", a, b, np.float32, backend)
 
 
-def div(a, b, *, backend="numpy"):
+def div(a: Operand, b: Operand, *, backend: BackendLike = "numpy") -> Tensor:
     """Return a / b; arguments, numerics and errors as `add`."""
     return _binary("div", a, b, np.float32, backend)
 
 
-def compare(a, b, op, *, backend="numpy"):
+def compare(a: Operand | Index, b: Operand | Index, op: Comparison, *, backend: BackendLike = "numpy") -> Mask:
     """Return the bool array of a op b; op is gt, ge, lt, le, eq or ne. Arguments and errors as `add`.
 
     Indices (int32 arrays) are compared with each other or with a whole number.
@@ -45,7 +47,7 @@ def compare(a, b, op, *, backend="numpy"):
     return _binary("compare", a, b, np.bool_, backend, op, dtype_in=np.int32 if index else np.float32)
 
 
-def relu(x, *, backend="numpy"):
+def relu(x: Tensor, *, backend: BackendLike = "numpy") -> Tensor:
     """Return +0 where x < 0, else x (float32, any shape).
 
     Numerics: EXACT; NaN stays NaN, -0 stays -0.
@@ -54,7 +56,7 @@ def relu(x, *, backend="numpy"):
     return _unary("relu", x, backend)
 
 
-def sigmoid(x, *, backend="numpy"):
+def sigmoid(x: Tensor, *, backend: BackendLike = "numpy") -> Tensor:
     """Return 1 / (1 + e^-x) (float32, any shape).
 
     Numerics: EXACT; own float64 routine, rounded once (docs/NUMERICS.md); worst error in CONTRACT.
@@ -63,22 +65,22 @@ def sigmoid(x, *, backend="numpy"):
     return _unary("sigmoid", x, backend)
 
 
-def exp(x, *, backend="numpy"):
+def exp(x: Tensor, *, backend: BackendLike = "numpy") -> Tensor:
     """Return e^x (float32, any shape); numerics and errors as `sigmoid`."""
     return _unary("exp", x, backend)
 
 
-def exp10(x, *, backend="numpy"):
+def exp10(x: Tensor, *, backend: BackendLike = "numpy") -> Tensor:
     """Return 10^x (float32, any shape); numerics and errors as `sigmoid`."""
     return _unary("exp10", x, backend)
 
 
-def log(x, *, backend="numpy"):
+def log(x: Tensor, *, backend: BackendLike = "numpy") -> Tensor:
     """Return ln x (float32, any shape), -inf for zeros, NaN for negative x; numerics and errors as `sigmoid`."""
     return _unary("log", x, backend)
 
 
-def norm(x, scale, shift, *, backend="numpy"):
+def norm(x: Tensor, scale: Tensor, shift: Tensor, *, backend: BackendLike = "numpy") -> Tensor:
     """Return fma(x, scale, shift) per channel.
 
     x             (n, h, w, c) float32
@@ -96,7 +98,7 @@ def norm(x, scale, shift, *, backend="numpy"):
     return out
 
 
-def fma(a, b, c):
+def fma(a: Operand, b: Operand, c: Operand) -> Tensor:
     """Return a * b + c with one rounding; float32 arrays of any shape, or numbers, that broadcast together.
 
     Numerics: EXACT for all inputs, subnormals and ties included.
@@ -107,7 +109,7 @@ def fma(a, b, c):
     return fma_f32(*operands)
 
 
-def normalize_image(image_u8, scale, shift):
+def normalize_image(image_u8: Pixels, scale: Tensor, shift: Tensor) -> Tensor:
     """Return the network's input: fma(f32(pixel), scale, shift) per channel.
 
     image_u8      (h, w, c) uint8

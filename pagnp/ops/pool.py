@@ -1,12 +1,27 @@
 """Max and average pooling."""
 
+from typing import TypeAlias
+
 import numpy as np
 
+from pagnp.backends.base import BackendLike
 from pagnp.ops import checks
 from pagnp.shapes import pool2d_size
+from pagnp.types import Pair, Sides, Tensor
+
+_Window: TypeAlias = tuple[tuple[int, int], tuple[int, int], tuple[int, int, int, int], tuple[int, int]]
 
 
-def max_pool2d(x, kernel, *, stride=None, padding=0, dilation=1, ceil_mode=False, backend="numpy"):
+def max_pool2d(
+    x: Tensor,
+    kernel: Pair,
+    *,
+    stride: Pair | None = None,
+    padding: Sides = 0,
+    dilation: Pair = 1,
+    ceil_mode: bool = False,
+    backend: BackendLike = "numpy",
+) -> Tensor:
     """Take the maximum of each window; padding never wins, a NaN does.
 
     x         (n, h_in, w_in, c) float32
@@ -23,7 +38,16 @@ def max_pool2d(x, kernel, *, stride=None, padding=0, dilation=1, ceil_mode=False
     return out
 
 
-def avg_pool2d(x, kernel, *, stride=None, padding=0, ceil_mode=False, count_include_pad=True, backend="numpy"):
+def avg_pool2d(
+    x: Tensor,
+    kernel: Pair,
+    *,
+    stride: Pair | None = None,
+    padding: Sides = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    backend: BackendLike = "numpy",
+) -> Tensor:
     """Average each window; padding counts unless `count_include_pad` is false.
 
     x         (n, h_in, w_in, c) float32
@@ -40,7 +64,9 @@ def avg_pool2d(x, kernel, *, stride=None, padding=0, ceil_mode=False, count_incl
     return out
 
 
-def _check(op, x, kernel, stride, padding, dilation):
+def _check(
+    op: str, x: Tensor, kernel: Pair, stride: Pair | None, padding: Sides, dilation: Pair
+) -> tuple[Tensor, _Window]:
     """Return (x, (kernel, stride, padding, dilation)) checked and as tuples."""
     kernel = checks.pair(op, "kernel", kernel)
     stride = kernel if stride is None else checks.pair(op, "stride", stride)

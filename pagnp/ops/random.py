@@ -2,12 +2,14 @@
 
 import numpy as np
 
+from pagnp.backends.base import BackendLike
 from pagnp.errors import ShapeError, UsageError
 from pagnp.ops import checks
 from pagnp.ops.gate import FORMS
+from pagnp.types import GateForm, Tensor, Words
 
 
-def philox4x32(counter, key, *, backend="numpy"):
+def philox4x32(counter: Words, key: Words, *, backend: BackendLike = "numpy") -> Words:
     """Return Philox4x32-10 blocks.
 
     counter  (m, 4) uint32
@@ -26,7 +28,18 @@ def philox4x32(counter, key, *, backend="numpy"):
     return out
 
 
-def gumbel_noise(h, w, channels, *, seed, gate_index=0, form="kong2018", y0=0, x0=0, backend="numpy"):
+def gumbel_noise(
+    h: int,
+    w: int,
+    channels: int,
+    *,
+    seed: int,
+    gate_index: int = 0,
+    form: GateForm = "kong2018",
+    y0: int = 0,
+    x0: int = 0,
+    backend: BackendLike = "numpy",
+) -> Tensor:
     """Return the Gumbel noise of a gate over a map, or over a part of it that starts at (y0, x0).
 
     seed        0 .. 2^64 - 1; gate_index numbers the gate in its network

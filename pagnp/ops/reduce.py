@@ -2,10 +2,12 @@
 
 import numpy as np
 
+from pagnp.backends.base import BackendLike
 from pagnp.ops import checks
+from pagnp.types import Index, Tensor
 
 
-def global_mean(x, *, backend="numpy"):
+def global_mean(x: Tensor, *, backend: BackendLike = "numpy") -> Tensor:
     """Average each channel over the map.
 
     x        (n, h, w, c) float32
@@ -18,7 +20,7 @@ def global_mean(x, *, backend="numpy"):
     return _fill("global_mean", x, (x.shape[0], 1, 1, x.shape[3]), np.float32, backend)
 
 
-def softmax(x, *, backend="numpy"):
+def softmax(x: Tensor, *, backend: BackendLike = "numpy") -> Tensor:
     """Return e_k / (e_0 + e_1 + ...), e_k = exp(x_k - max x), over the channels.
 
     x        (n, h, w, c) float32
@@ -31,7 +33,7 @@ def softmax(x, *, backend="numpy"):
     return _fill("softmax", x, x.shape, np.float32, backend)
 
 
-def argmax(x, *, backend="numpy"):
+def argmax(x: Tensor, *, backend: BackendLike = "numpy") -> Index:
     """Return the channel of the first maximum.
 
     x        (n, h, w, c) float32
@@ -44,7 +46,7 @@ def argmax(x, *, backend="numpy"):
     return _fill("argmax", x, x.shape[:3], np.int32, backend)
 
 
-def l2_normalize(x, *, backend="numpy"):
+def l2_normalize(x: Tensor, *, backend: BackendLike = "numpy") -> Tensor:
     """Return x / (sqrt(sum of squares over the channels) + 1e-5).
 
     x        (n, h, w, c) float32

@@ -2,12 +2,22 @@
 
 import numpy as np
 
+from pagnp.backends.base import BackendLike
 from pagnp.errors import UsageError
 from pagnp.ops import checks
 from pagnp.ops.conv import conv_transpose2d
+from pagnp.types import Pair, Size, Tensor
 
 
-def bilinear(x, *, size=None, scale=None, align_corners=False, backend="numpy", threads=None):
+def bilinear(
+    x: Tensor,
+    *,
+    size: Size | None = None,
+    scale: Pair | None = None,
+    align_corners: bool = False,
+    backend: BackendLike = "numpy",
+    threads: int | None = None,
+) -> Tensor:
     """Resize `x` by bilinear interpolation.
 
     x        (n, h_in, w_in, c) float32
@@ -23,7 +33,13 @@ def bilinear(x, *, size=None, scale=None, align_corners=False, backend="numpy", 
     return out
 
 
-def nearest(x, *, size=None, scale=None, backend="numpy"):
+def nearest(
+    x: Tensor,
+    *,
+    size: Size | None = None,
+    scale: Pair | None = None,
+    backend: BackendLike = "numpy",
+) -> Tensor:
     """Resize `x` by taking the nearest pixel, as PyTorch's mode "nearest" does.
 
     x        (n, h_in, w_in, c) float32
@@ -39,7 +55,7 @@ def nearest(x, *, size=None, scale=None, backend="numpy"):
     return out
 
 
-def bilinear_deconv(x, factor, *, backend="numpy", threads=None):
+def bilinear_deconv(x: Tensor, factor: int, *, backend: BackendLike = "numpy", threads: int | None = None) -> Tensor:
     """Upsample `x` by an even factor with a depthwise transposed convolution of bilinear weights.
 
     x        (n, h, w, c) float32
@@ -56,7 +72,7 @@ def bilinear_deconv(x, factor, *, backend="numpy", threads=None):
     return conv_transpose2d(x, weight, **place, backend=backend, threads=threads)
 
 
-def bilinear_deconv_weight(factor):
+def bilinear_deconv_weight(factor: int) -> Tensor:
     """Return the (2*factor, 2*factor) float32 weight of `bilinear_deconv`.
 
     Numerics: w[k] = 1 - abs((k+.5)/factor - 1) and the product w[ky] * w[kx] in float64, rounded once.

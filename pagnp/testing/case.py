@@ -1,10 +1,15 @@
 """A row of the conformance table: an op, its sizes and attributes, a fill and a seed; and what it becomes."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-DEFAULTS = {"n": 1, "stride": 1, "padding": 0, "dilation": 1, "groups": 1, "layout": "compact"}
+from pagnp.types import Pair, Sides
+
+DEFAULTS: dict[str, Any] = {"n": 1, "stride": 1, "padding": 0, "dilation": 1, "groups": 1, "layout": "compact"}
 _WINDOW = {"k": "k", "stride": "s", "padding": "p", "dilation": "d", "groups": "g"}
 _LAST = ("fill", "seed")
 
@@ -19,9 +24,9 @@ class Arrangement:
     returns   the kernel returns its result and takes no `out`
     """
 
-    args: dict
-    shape: tuple
-    dtype: type = np.float32
+    args: dict[str, Any]
+    shape: tuple[int, ...]
+    dtype: npt.DTypeLike = np.float32
     in_place: bool = False
     returns: bool = False
 
@@ -38,7 +43,7 @@ def _token(name, value):
     return value if isinstance(value, str) else name + _number(value)
 
 
-def case_id(op, params):
+def case_id(op: str, params: Mapping[str, Any]) -> str:
     """Return the row's name: only characters that `pytest -k` takes."""
     rest = {name: value for name, value in params.items() if value is not None and value is not False}
     parts = [op]
@@ -64,29 +69,29 @@ def case_id(op, params):
 class Case:
     """One row; `id` names it, `arrange()` makes its arrays. Equal rows have equal ids."""
 
-    def __init__(self, op, **params):
+    def __init__(self, op: str, **params: Any) -> None:
         self.op = op
         self.params = params
         self.id = case_id(op, params)
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Case({self.id})"
 
-    def get(self, name, default=None):
+    def get(self, name: str, default: Any = None) -> Any:
         """Return a parameter, or its default."""
         return self.params.get(name, DEFAULTS.get(name, default))
 
     @property
-    def x_shape(self):
+    def x_shape(self) -> tuple[int, int, int, int]:
         """(n, h_in, w_in, c_in)."""
         return self.get("n"), self.params["h_in"], self.params["w_in"], self.params["c_in"]
 
 
-def pair(value):
+def pair(value: Pair) -> tuple[int, int]:
     """Return (y, x) of an int or a pair."""
-    return tuple(value) if isinstance(value, tuple) else (value, value)
+    return value if isinstance(value, tuple) else (value, value)
 
 
-def sides(value):
+def sides(value: Sides) -> tuple[int, int, int, int]:
     """Return (top, bottom, left, right) of an int or a four-tuple."""
-    return tuple(value) if isinstance(value, tuple) else (value,) * 4
+    return value if isinstance(value, tuple) else (value,) * 4

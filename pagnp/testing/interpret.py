@@ -3,13 +3,24 @@
 Slow and simple on purpose: every rewrite in lower.py is held against this.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from pagnp import ops
-from pagnp.graph import INPUT, norm_scale_shift
+from pagnp.backends.base import BackendLike
+from pagnp.graph import INPUT, Graph, norm_scale_shift
+from pagnp.types import Array, Number, Tensor
 
 
-def interpret(graph, x, backend="numpy", noise=None, seed=0, threshold=None):
+def interpret(
+    graph: Graph,
+    x: Tensor,
+    backend: BackendLike = "numpy",
+    noise: Mapping[str, Tensor] | None = None,
+    seed: int = 0,
+    threshold: Number | None = None,
+) -> dict[str, Array]:
     """Return node name -> array for every node of a canonical `graph` on x (n, h, w, c) float32."""
     values = {INPUT: x}
     for node in graph.nodes.values():

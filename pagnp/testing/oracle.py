@@ -35,7 +35,13 @@ ORACLE = {
 }
 
 
-def element(op, index, shape, args, routines=None):
+def element(
+    op: str,
+    index: tuple[int, ...],
+    shape: tuple[int, ...],
+    args: dict,
+    routines: dict | None = None,
+) -> object:
     """Return one element of the output of `op`, or None where the op does not write it.
 
     index     place in the output

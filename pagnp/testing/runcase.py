@@ -4,16 +4,24 @@ The same functions judge every backend and, in the tests, kernels that are wrong
 """
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from pagnp import contract
+from pagnp.backends.base import Kernel
 from pagnp.testing import fills
+from pagnp.testing.case import Arrangement, Case
 from pagnp.testing.cases import arrange
 from pagnp.testing.oracle import MEASURED, element
 from pagnp.testing.oracle_pointwise import true_pointwise
 from pagnp.testing.oracle_scalar import ulp_error
+from pagnp.types import Array, Mask
+
+Kernels: TypeAlias = Mapping[str, Kernel]
+Places: TypeAlias = list[tuple[tuple[int, ...], Any]]  # of an output, with the oracle's values
 
 GUARD_BYTES = 260  # not a multiple of a vector's size: arrays start where no wide load is aligned
 GUARD = 0xFF  # a NaN in float32, so that a read beyond an input shows in the result
@@ -73,7 +81,7 @@ def _call(case, kernels, arrangement, args, out):
     return returned if arrangement.returns else out
 
 
-def run(case, kernels, prefill=PREFILLS[0]):
+def run(case: Case, kernels: Kernels, prefill: int = PREFILLS[0]) -> tuple[Array, list[str]]:
     """Return (out, problems) of one call: the output and a list of broken promises about memory."""
     arrangement = arrange(case)
     out = Guarded(arrangement.shape, arrangement.dtype, prefill)
@@ -93,12 +101,12 @@ def run(case, kernels, prefill=PREFILLS[0]):
     return np.array(got), problems
 
 
-def describe(value):
+def describe(value: object) -> str:
     """Return dtype and shape of an array, or the type's name."""
     return f"{value.dtype} {value.shape}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
-def written(case, arrangement):
+def written(case: Case, arrangement: Arrangement) -> Mask:
     """Return a bool array over the output: which elements the op writes."""
     everything = np.ones(arrangement.shape, dtype=bool)
     args = arrangement.args
@@ -126,18 +134,18 @@ def _untouched(case, arrangement, out, prefill, place):
     return [] if same[~place].all() else ["out: rows that are no sites were written"]
 
 
-def difference_message(case, backend, other, difference):
+def difference_message(case: Case, backend: str, other: str, difference: contract.Difference) -> str:
     """Return the house's form of a failure: bits, place and the way back."""
     kind = "" if difference.reason else "EXACT, "
     return f"{case.op}[{backend}] differs from {other}: {kind}{difference}\n{way_back(case, backend)}"
 
 
-def way_back(case, backend):
+def way_back(case: Case, backend: str) -> str:
     """Return the command that runs this row alone."""
     return f'  pytest -k "{case.id} and {backend}"'
 
 
-def check_same(case, backend, kernels, want, other="numpy"):
+def check_same(case: Case, backend: str, kernels: Kernels, want: Array, other: str = "numpy") -> list[str]:
     """Return the list of problems of a backend on a row, whose right output is `want`; empty when all is well.
 
     Two calls on differently filled memory must both give `want`; nothing else may change.
@@ -193,7 +201,7 @@ def sample_places(case, arrangement, budget=ORACLE_BUDGET):
     return [tuple(int(i) for i in np.unravel_index(i, arrangement.shape)) for i in flat]
 
 
-def engine_routines(kernels):
+def engine_routines(kernels: Kernels) -> dict[str, Callable[[float], float]]:
     """Return the engine's exp and log as functions of one float, for the oracle."""
 
     def scalar(name):
@@ -208,7 +216,7 @@ def engine_routines(kernels):
     return {"exp": scalar("exp"), "log": scalar("log")}
 
 
-def oracle_values(case, kernels, budget=ORACLE_BUDGET):
+def oracle_values(case: Case, kernels: Kernels, budget: int = ORACLE_BUDGET) -> Places:
     """Return [(place, value)] from the oracle at sampled places that the op writes, with exp and log of `kernels`."""
     arrangement, routines = arrange(case), engine_routines(kernels)
     places = sample_places(case, arrangement, budget)
@@ -216,7 +224,7 @@ def oracle_values(case, kernels, budget=ORACLE_BUDGET):
     return [(place, value) for place, value in values if value is not None]
 
 
-def check_oracle(case, backend, out, values):
+def check_oracle(case: Case, backend: str, out: Array, values: Places) -> list[str]:
     """Return the list of problems of the output `out` against `values` of the oracle."""
     if case.op in MEASURED:
         x = arrange(case).args.get("x")

@@ -2,6 +2,8 @@
 
 import functools
 
+import numba
+
 from pagnp.backends.base import KERNELS, Backend
 from pagnp.backends.numba_cpu import (
     conv,
@@ -16,7 +18,7 @@ from pagnp.backends.numba_cpu import (
     transcendental,
 )
 from pagnp.backends.numba_cpu.threads import check_subnormals, default_threads
-from pagnp.errors import UsageError
+from pagnp.errors import BackendError, UsageError
 
 _MODULES = (conv, conv_transpose, pool, resample, pointwise, transcendental, reduce, gate, layout, random)
 _TABLE = {name: getattr(module, name) for module in _MODULES for name in KERNELS if hasattr(module, name)}
@@ -25,11 +27,14 @@ _TABLE = {name: getattr(module, name) for module in _MODULES for name in KERNELS
 def make(threads=None):
     """Return the Backend "numba" with `threads` worker threads; None: as many as this process may use cores.
 
-    Raises: UsageError if `threads` is no positive number; ContractError if this thread flushes subnormals to zero.
+    Raises: UsageError if `threads` is no positive number; BackendError if Numba's compiler is switched off;
+            ContractError if this thread flushes subnormals to zero.
     """
     threads = default_threads() if threads is None else threads
     if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
         raise UsageError(f"backend 'numba': threads is {threads!r}, need a whole number of at least 1")
+    if numba.config.DISABLE_JIT:
+        raise BackendError("backend 'numba': NUMBA_DISABLE_JIT is set; unset it, or use --backend numpy")
     check_subnormals()
     return Backend(
         "numba", {name: functools.partial(kernel, threads=threads) for name, kernel in _TABLE.items()}, threads

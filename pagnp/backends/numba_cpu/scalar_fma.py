@@ -10,7 +10,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from pagnp.backends.numba_cpu.compile import cpu_features, jit
+from pagnp.backends.numba_cpu.compile import jit
+from pagnp.backends.numba_cpu.vectorcode import has_fma_unit
 
 
 @intrinsic
@@ -44,4 +45,4 @@ def fma32_round_to_odd(a, b, c):
     return np.float32(np.int64(bits).view(np.float64))
 
 
-fma32 = fma32_hardware if "fma" in cpu_features() else fma32_round_to_odd
+fma32 = fma32_hardware if has_fma_unit() else fma32_round_to_odd

@@ -1,0 +1,115 @@
+"""What `Model.plan` says of memory holds, measured in fresh processes; too much is refused beforehand."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import pagnp
+from pagnp import memory, nn
+from pagnp.errors import MemoryLimitError, ShapeError
+from pagnp.graph import INPUT, Graph
+from pagnp.lower import lower
+from pagnp.shapes import pool2d_size
+
+CONV = {"stride": (1, 1), "padding": (0,) * 4, "dilation": (1, 1), "groups": 1}
+HEADS = {
+    "labels": {"task": "segmentation", "classes": 13},
+    "normals": {"task": "normals"},
+    "depth": {"task": "depth", "upsample": {"op": "bilinear_deconv", "factor": 8}},
+}
+
+# Prints the planner's bytes and by how much the peak of resident memory grew during one call.
+MEASURE = """
+import sys, numpy as np, pagnp, test_memory
+h, w, options = int(sys.argv[1]), int(sys.argv[2]), dict.fromkeys(sys.argv[3:], True)
+model = pagnp.Model(test_memory.network(), threads=2)
+pixels = np.random.default_rng(0).integers(0, 256, (h, w, 3), dtype=np.uint8)
+model(pixels[:64, :64].copy(), **options)  # loads the kernels
+planned = model.plan((h, w), **options).bytes
+
+def resident(field):
+    with open("/proc/self/status") as file:
+        return next(1024 * int(line.split()[1]) for line in file if line.startswith(field))
+
+with open("/proc/self/clear_refs", "w") as file:
+    file.write("5")  # the peak starts anew
+before = resident("VmRSS")
+result = model(pixels, **options)
+print(planned, resident("VmHWM") - before)
+"""
+
+
+def network():
+    return nn.pag_resnet(depth=26, width=0.25, gated="all", heads=HEADS, gate_bias=0.0)
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="resident memory is measured as Linux tells it")
+@pytest.mark.parametrize("options", [(), ("dense",), ("flip",), ("trace",), ("trace", "flip")], ids="-".join)
+def test_a_call_takes_what_the_planner_said(options):
+    path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, "381", "507", *options],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    planned, grown = map(int, done.stdout.split())
+    assert grown <= 1.3 * planned, f"planned {planned / 2**20:.1f} MiB, took {grown / 2**20:.1f}"
+    assert planned <= 1.5 * grown, f"planned {planned / 2**20:.1f} MiB, took only {grown / 2**20:.1f}"
+
+
+def one_node(op, weights=None, **attrs):
+    graph = Graph(3, weights=dict(weights or {}))
+    graph.add(op, INPUT, "bomb", {role: role for role in graph.weights}, **attrs)
+    window = {"kernel": (2, 2), "stride": (2, 2), "padding": (0,) * 4, "dilation": (1, 1), "ceil_mode": False}
+    graph.add("max_pool2d", "bomb", "pool", **window)
+    graph.outputs = {"out": "pool"}
+    return graph
+
+
+BOMBS = [
+    (one_node("bilinear", scale=(1000000, 1000000), align_corners=False), ShapeError),
+    (one_node("nearest", size=(1 << 20, 1 << 20)), ShapeError),
+    (one_node("pad", padding=(1 << 20,) * 4), ShapeError),
+    (one_node("pad", padding=(0, 0, 1 << 20, 0)), ShapeError),
+    (one_node("nearest", size=(1 << 15, 1 << 15)), MemoryLimitError),
+    (one_node("conv2d", {"weight": np.ones((1 << 20, 3, 1, 1), "f4")}, **CONV), MemoryLimitError),
+]
+
+
+@pytest.mark.parametrize(("graph", "error"), BOMBS)
+@pytest.mark.parametrize("backend", ("numpy", "numba"))
+def test_bombs_are_refused_before_work_with_the_nodes_name(graph, error, backend, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 2 << 30)
+    model = pagnp.Model(graph, backend)
+    with pytest.raises(error, match="bomb"):
+        model.forward(np.ones((1, 60, 60, 3), np.float32))
+
+
+def test_an_image_beyond_the_memory_is_refused(monkeypatch):
+    model = pagnp.Model(network(), "numpy")
+    needed = model.plan((64, 64)).bytes
+    monkeypatch.setattr(memory, "available", lambda: needed - 1)
+    with pytest.raises(MemoryLimitError, match="MiB are free.*use a smaller image"):
+        model(np.zeros((64, 64, 3), np.uint8))
+    monkeypatch.setattr(memory, "available", lambda: needed)
+    model(np.zeros((64, 64, 3), np.uint8))
+
+
+def test_a_batch_of_more_pixels_than_int32_is_refused():
+    graph = one_node("nearest", size=(1 << 14, 1 << 14))
+    with pytest.raises(ShapeError, match=r"bomb.*9 maps"):
+        lower(graph, 4, 4, n=9)
+
+
+def test_a_huge_window_is_measured_without_trying_its_taps():
+    size = pool2d_size("pool", 1 << 20, 1, (1 << 19, 1), (1, 1), (0, 0, 0, 0), (1, 1), False)
+    assert size == ((1 << 20) - (1 << 19) + 1, 1)
+
+
+def test_the_free_memory_is_known_here():
+    assert memory.available() is None or memory.available() > 1 << 20

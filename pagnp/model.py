@@ -9,12 +9,14 @@ import numpy as np
 from pagnp import budget as budgets
 from pagnp import gating, heads, memory
 from pagnp.backends.base import get_backend
+from pagnp.canonical import canonical
 from pagnp.errors import DtypeError, ShapeError, UsageError
 from pagnp.flops import count_macs
-from pagnp.graph import Graph, canonical
+from pagnp.graph import Graph
 from pagnp.lower import Plan, lower
+from pagnp.parameters import prepare
 from pagnp.result import Result, ponder_map
-from pagnp.runner import Options, execute, prepare
+from pagnp.runner import Options, execute
 from pagnp.types import AnyPicture, FilePath, GateMode, Json, Picture, Pictures, RunOptions, Size, Tensor
 
 PLANS_KEPT = 8

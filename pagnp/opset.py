@@ -72,7 +72,8 @@ class OpSpec:
     size: Callable[..., Size] = lambda node, sizes, weight_shape: sizes[0]
 
 
-def _fail(node, message):
+def fail(node, message):
+    """Raise GraphError that names the node and its op."""
     raise GraphError(f"node '{node.name}' ({node.op}): {message}")
 
 
@@ -80,7 +81,7 @@ def _conv_channels(node, channels, weight_shape):
     c_out, c_group = weight_shape("weight")[:2]
     groups = node.attrs["groups"]
     if c_group * groups != channels[0] or c_out % groups:
-        _fail(node, f"weight expects {c_group * groups} input channels in {groups} groups, the input has {channels[0]}")
+        fail(node, f"weight expects {c_group * groups} input channels in {groups} groups, the input has {channels[0]}")
     _check_vectors(node, c_out, weight_shape)
     return c_out
 
@@ -89,7 +90,7 @@ def _transpose_channels(node, channels, weight_shape):
     c_in, c_group = weight_shape("weight")[:2]
     groups = node.attrs["groups"]
     if c_in != channels[0] or c_in % groups:
-        _fail(node, f"weight expects {c_in} input channels, the input has {channels[0]} (groups {groups})")
+        fail(node, f"weight expects {c_in} input channels, the input has {channels[0]} (groups {groups})")
     _check_vectors(node, c_group * groups, weight_shape)
     return c_group * groups
 
@@ -102,13 +103,13 @@ def _norm_channels(node, channels, weight_shape):
 def _check_vectors(node, count, weight_shape):
     for role in node.weights:
         if role != "weight" and tuple(weight_shape(role)) != (count,):
-            _fail(node, f"{role} has shape {tuple(weight_shape(role))}, need ({count},)")
+            fail(node, f"{role} has shape {tuple(weight_shape(role))}, need ({count},)")
 
 
 def _broadcast_channels(node, channels, weight_shape):
     widest = max(channels)
     if any(c not in (1, widest) for c in channels):
-        _fail(node, f"channels {', '.join(map(str, channels))} cannot be combined")
+        fail(node, f"channels {', '.join(map(str, channels))} cannot be combined")
     return widest
 
 
@@ -126,25 +127,25 @@ def _equal_size(node, sizes, weight_shape):
 
 
 def _fail_size(node, sizes):
-    _fail(node, "the inputs' sizes differ: " + ", ".join(f"{h}x{w}" for h, w in sizes))
+    fail(node, "the inputs' sizes differ: " + ", ".join(f"{h}x{w}" for h, w in sizes))
 
 
 def _select_channels(node, channels, weight_shape):
     if any(c != channels[1] for c in channels[1:]):
-        _fail(node, f"the branches have {', '.join(map(str, channels[1:]))} channels; need equal ones")
+        fail(node, f"the branches have {', '.join(map(str, channels[1:]))} channels; need equal ones")
     return channels[1]
 
 
 def _blend_channels(node, channels, weight_shape):
     if channels[0] != len(channels) - 1:
-        _fail(node, f"{channels[0]} probabilities for {len(channels) - 1} branches")
+        fail(node, f"{channels[0]} probabilities for {len(channels) - 1} branches")
     return _select_channels(node, channels, weight_shape)
 
 
 def _select_size(node, sizes, weight_shape):
     size = _equal_size(node, sizes[1:], weight_shape)
     if sizes[0] not in (size, (1, 1)):
-        _fail(node, f"the control is {sizes[0][0]}x{sizes[0][1]}, the branches are {size[0]}x{size[1]}")
+        fail(node, f"the control is {sizes[0][0]}x{sizes[0][1]}, the branches are {size[0]}x{size[1]}")
     return size
 
 
@@ -155,7 +156,7 @@ def _masked_size(node, sizes, weight_shape):
 def _gate_channels(node, channels, weight_shape):
     rates = node.attrs.get("rates")
     if channels[0] != (len(rates) if rates else 2):
-        _fail(node, f"the logits have {channels[0]} channels, need {len(rates) if rates else 2}")
+        fail(node, f"the logits have {channels[0]} channels, need {len(rates) if rates else 2}")
     return 1 if _gate_kind(node) != "tensor" else channels[0]
 
 
@@ -167,14 +168,14 @@ def _gate_kind(node):
 
 def _compare_channels(node, channels, weight_shape):
     if any(c != 1 for c in channels):
-        _fail(node, f"a mask has one channel, the compared values have {', '.join(map(str, channels))}")
+        fail(node, f"a mask has one channel, the compared values have {', '.join(map(str, channels))}")
     return 1
 
 
 def _slice_channels(node, channels, weight_shape):
     start, stop = node.attrs["start"], node.attrs["stop"]
     if not 0 <= start < stop <= channels[0]:
-        _fail(node, f"channels {start}:{stop} of an input with {channels[0]}")
+        fail(node, f"channels {start}:{stop} of an input with {channels[0]}")
     return stop - start
 
 
@@ -302,72 +303,3 @@ def size(node, sizes, weight_shape):
             f"node '{node.name}' ({node.op}): {h}x{w} is too large; need at most {LIMIT} a side, {MOST_PIXELS} pixels"
         )
     return h, w
-
-
-def check_attrs(node):
-    """Raise GraphError if `node` has missing, unknown or wrong attributes or weight roles."""
-    spec = OPS[node.op]
-    known = {name.rstrip("?"): check for name, check in spec.attrs.items()}
-    for name in spec.attrs:
-        if not name.endswith("?") and name not in node.attrs:
-            _fail(node, f"attribute '{name}' is missing")
-    for name, value in node.attrs.items():
-        if name not in known:
-            _fail(node, f"unknown attribute '{name}'; it knows {', '.join(known) or 'none'}")
-        if not known[name](value):
-            _fail(node, f"attribute '{name}' cannot be {value!r}")
-    roles = {role.rstrip("?") for role in spec.roles}
-    for role in spec.roles:
-        if not role.endswith("?") and role not in node.weights:
-            _fail(node, f"weight '{role}' is missing")
-    for role in node.weights:
-        if role not in roles:
-            _fail(node, f"unknown weight role '{role}'; it knows {', '.join(sorted(roles)) or 'none'}")
-    _check_operands(node, spec)
-
-
-def _check_operands(node, spec):
-    """Check the number of inputs, and the attributes that depend on it."""
-    least, most = spec.inputs
-    if not least <= len(node.inputs) <= most:
-        _fail(node, f"has {len(node.inputs)} inputs, need {least} to {most}")
-    if "value?" in spec.attrs and (len(node.inputs) == 1) != ("value" in node.attrs):
-        _fail(node, "needs a second input or the attribute 'value', not both")
-    sources = (len(node.inputs) == 2) + ("scale" in node.attrs) + ("size" in node.attrs)
-    if node.op in ("bilinear", "nearest") and sources != 1:
-        _fail(node, "needs exactly one of a second input, 'scale' and 'size'")
-    if "padding" in node.attrs and "kernel" in node.attrs:
-        _check_pool_padding(node)
-    if ("scale" in node.weights) != ("shift" in node.weights) or ("scale" in node.weights and "bias" in node.weights):
-        _fail(node, "scale and shift come together and without bias")
-
-
-def _check_pool_padding(node):
-    """Refuse paddings as wide as the window: a window could lie wholly in them."""
-    dilation = node.attrs.get("dilation", (1, 1))
-    for axis, sides in ((0, node.attrs["padding"][:2]), (1, node.attrs["padding"][2:])):
-        if max(sides) >= dilation[axis] * (node.attrs["kernel"][axis] - 1) + 1:
-            _fail(node, f"padding {list(node.attrs['padding'])} is as wide as the window: no real pixel in it")
-
-
-def check_kinds(node, kinds):
-    """Raise GraphError if the inputs' `kinds` do not fit `node`."""
-    spec = OPS[node.op]
-    for place, kind in enumerate(kinds):
-        need = spec.kinds[min(place, len(spec.kinds) - 1)]
-        if need == "control":
-            if kind == "tensor":
-                _fail(node, f"input '{node.inputs[place]}' is a tensor; a select is steered by a mask or an index")
-            if kind == "mask" and len(kinds) != 3:
-                _fail(node, f"a mask chooses between 2 branches, there are {len(kinds) - 1}")
-        elif need != "any" and kind != need:
-            _fail(node, f"input '{node.inputs[place]}' is a {kind}, need a {need}")
-    if node.op == "compare":
-        _check_compared(node, kinds)
-
-
-def _check_compared(node, kinds):
-    if "mask" in kinds or len(set(kinds)) > 1:
-        _fail(node, f"compares a {' with a '.join(kinds)}; need tensors or indices")
-    if kinds[0] == "index" and node.attrs.get("value", 0) % 1:
-        _fail(node, f"an index is compared with a whole number, not {node.attrs['value']}")

@@ -2,15 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
 from pagnp.backends.base import Backend
 from pagnp.buffers import layer_of
 from pagnp.errors import MemoryLimitError
-from pagnp.graph import INPUT, Graph, Node, norm_scale_shift
+from pagnp.graph import INPUT
 from pagnp.lower import Plan, Step
+from pagnp.parameters import Parameters, packed_key
 from pagnp.types import Array, Index, Mask, Tensor
 
 
@@ -21,52 +21,6 @@ class Options:
     threshold: np.float32 | None = None
     seed: int = 0
     noise: dict[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass
-class Parameters:
-    """Weights as the kernels take them, made once per model.
-
-    packed   (op, weight key, groups) -> the weight in the kernel's order
-    vectors  node name -> scale, shift, bias of a conv; scale, shift of a norm; the weight of a bilinear_deconv
-    """
-
-    packed: dict[tuple[str, str, int], Any]
-    vectors: dict[str, Any]
-
-
-def prepare(graph: Graph, backend: Backend) -> Parameters:
-    """Return the Parameters of a canonical `graph` for `backend`. Tied weights are packed once."""
-    from pagnp.ops.resample import bilinear_deconv_weight
-
-    packed: dict[tuple[str, str, int], Any] = {}
-    vectors: dict[str, Any] = {}
-    for node in graph.nodes.values():
-        if node.op in ("conv2d", "conv_transpose2d"):
-            key = packed_key(node)
-            if key not in packed:
-                packed[key] = _layout(graph.weights[key[1]], node.op, key[2], backend)
-            vectors[node.name] = tuple(
-                np.ascontiguousarray(graph.weights[node.weights[role]]) if role in node.weights else None
-                for role in ("scale", "shift", "bias")
-            )
-        elif node.op == "norm":
-            vectors[node.name] = norm_scale_shift(graph.weights, node)
-        elif node.op == "bilinear_deconv":
-            vectors[node.name] = bilinear_deconv_weight(node.attrs["factor"])
-    return Parameters(packed, vectors)
-
-
-def packed_key(node: Node) -> tuple[str, str, int]:
-    """Return the key of a conv's weight in `Parameters.packed`: one weight may serve several kinds of conv."""
-    return node.op, node.weights["weight"], node.attrs["groups"]
-
-
-def _layout(weight, op, groups, backend):
-    """Bring a PyTorch weight into the contract's order (k_h, k_w, c_in/groups, c_out)."""
-    if op == "conv2d":
-        return backend.pack_conv2d(np.ascontiguousarray(weight.transpose(2, 3, 1, 0)), groups)
-    return np.ascontiguousarray(weight.transpose(2, 3, 0, 1))
 
 
 class Run:

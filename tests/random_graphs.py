@@ -5,9 +5,10 @@ The sizes of one input are fixed while a graph grows, so that branches fit toget
 
 import numpy as np
 
-from pagnp import opset
+from pagnp import nodecheck, opset
+from pagnp.canonical import canonical
 from pagnp.errors import GraphError, ShapeError
-from pagnp.graph import INPUT, Graph, Value, canonical
+from pagnp.graph import INPUT, Graph, Value
 
 LARGEST = 14  # pixels along an axis: more shows nothing new and takes time
 UNARY = ("relu", "relu", "sigmoid", "exp", "exp10", "log", "softmax", "l2_normalize")
@@ -40,7 +41,7 @@ class RandomGraph:
         name = self.graph.add(op, inputs, f"{op}_{len(self.graph.nodes)}", weights, **attrs)
         node = self.graph.nodes[name]
         try:
-            opset.check_kinds(node, [v.kind for v in ins])
+            nodecheck.check_kinds(node, [v.kind for v in ins])
             shape = self.graph.weight_shape(node)
             c, size = spec.channels(node, [v.c for v in ins], shape), spec.size(node, [(v.h, v.w) for v in ins], shape)
             if max(size) > LARGEST:

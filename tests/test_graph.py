@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from pagnp.canonical import canonical, norm_scale_shift
 from pagnp.errors import GraphError
-from pagnp.graph import INPUT, Graph, canonical, norm_scale_shift
+from pagnp.graph import INPUT, Graph
 
 CONV = {"stride": (1, 1), "padding": (1, 1, 1, 1), "dilation": (1, 1), "groups": 1}
 GATE = {"mode": "hard", "form": "kong2018", "temperature": 1.0, "gate_index": 0}

@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 
 from pagnp.backends.base import get_backend
+from pagnp.canonical import canonical
 from pagnp.contract import compare
 from pagnp.errors import GraphError, ShapeError
-from pagnp.graph import INPUT, Graph, canonical
+from pagnp.graph import INPUT, Graph
 from pagnp.lower import fuse, lower
-from pagnp.runner import execute, prepare
+from pagnp.parameters import prepare
+from pagnp.runner import execute
 from pagnp.testing.interpret import interpret
 
 BACKENDS = ("numpy", "numba")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import pagnp.nn
+from pagnp.canonical import canonical
 from pagnp.errors import GraphError, UsageError
-from pagnp.graph import canonical
 from pagnp.lower import lower
 from pagnp.model import Model
 from pagnp.nn import GraphBuilder

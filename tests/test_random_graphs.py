@@ -14,8 +14,9 @@ from pagnp.backends.base import get_backend
 from pagnp.contract import compare
 from pagnp.lower import lower
 from pagnp.opset import OPS
+from pagnp.parameters import prepare
 from pagnp.perforate import COMBINING, POINTWISE
-from pagnp.runner import Options, execute, prepare
+from pagnp.runner import Options, execute
 from pagnp.testing.interpret import interpret
 
 COUNT = int(os.environ.get("PAGNP_RANDOM_GRAPHS", "240"))

@@ -9,8 +9,8 @@ import pytest
 from conftest import BACKENDS, load_backend
 
 import pagnp
+from pagnp.canonical import canonical
 from pagnp.contract import compare
-from pagnp.graph import canonical
 from pagnp.modelfile import model_hash, read
 from pagnp.testing.interpret import interpret
 

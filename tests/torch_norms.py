@@ -6,7 +6,8 @@ import error_bounds
 import numpy as np
 
 from pagnp import ops
-from pagnp.graph import Node, norm_scale_shift
+from pagnp.canonical import norm_scale_shift
+from pagnp.graph import Node
 from pagnp.testing import fills
 from pagnp.testing.case import Case
 from pagnp.testing.cases import arrange

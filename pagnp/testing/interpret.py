@@ -9,7 +9,8 @@ import numpy as np
 
 from pagnp import ops
 from pagnp.backends.base import BackendLike
-from pagnp.graph import INPUT, Graph, norm_scale_shift
+from pagnp.canonical import norm_scale_shift
+from pagnp.graph import INPUT, Graph
 from pagnp.types import Array, Number, Tensor
 
 

@@ -14,10 +14,12 @@ import torch
 from torch import fx
 
 from pagnp.backends.base import get_backend
+from pagnp.canonical import canonical
 from pagnp.errors import ExportError
-from pagnp.graph import Graph, canonical
+from pagnp.graph import Graph
 from pagnp.lower import lower
-from pagnp.runner import execute, prepare
+from pagnp.parameters import prepare
+from pagnp.runner import execute
 from pagnp.torch.gates import GateUnit
 from pagnp.torch.trace import message
 from pagnp.torch.translate import flatten

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from pagnp import opset
+from pagnp import nodecheck, opset
 from pagnp.errors import ExportError, GraphError
 from pagnp.graph import INPUT, Graph, Node
 from pagnp.torch import functions, layers
@@ -120,10 +120,10 @@ class Translation:
         roles = {role: self._store(w) for role, w in (weights or {}).items() if w is not None}
         name = self._name(op)
         node, spec = Node(name, op, tuple(ref.name for ref in inputs), attrs, roles), opset.OPS[op]
-        opset.check_attrs(node)
+        nodecheck.check_attrs(node)
         self.graph.nodes[name] = node
         try:
-            opset.check_kinds(node, [ref.kind for ref in inputs])
+            nodecheck.check_kinds(node, [ref.kind for ref in inputs])
             c = spec.channels(node, [ref.c for ref in inputs], self.graph.weight_shape(node))
         except GraphError:
             del self.graph.nodes[name]

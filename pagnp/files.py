@@ -1,12 +1,9 @@
 """Write files whole or not at all: under a temporary name in the same folder, then renamed."""
 
 import contextlib
-import io
 import os
 import secrets
 from pathlib import Path
-
-from PIL import Image, PngImagePlugin
 
 from pagnp.errors import UsageError
 
@@ -18,7 +15,7 @@ def write_atomic(path, content, overwrite=True):
             read-only, disk full). Whatever happens, Ctrl-C too, no temporary file stays behind.
     """
     path = Path(path)
-    if path.is_dir():
+    if os.path.isdir(path):  # unlike Path.is_dir, no error for a name that the system refuses
         raise UsageError(f"{path}: is a folder, cannot write a file of that name; choose another one")
     temporary = path.with_name(f".pagnp-{secrets.token_hex(8)}.tmp")
     try:
@@ -31,10 +28,23 @@ def write_atomic(path, content, overwrite=True):
     except FileExistsError as error:
         raise UsageError(f"{path}: exists already; add --overwrite or choose another folder") from error
     except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise UsageError(
-            f"{path}: cannot write to folder {path.parent} ({reason}); free space there or choose another folder"
-        ) from error
+        raise _unwritable(path, error) from error
+
+
+def make_folder(path):
+    """Create the folder `path` and those above it where they are missing. Raises UsageError if that is refused."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(Path(path), error) from error
+
+
+def _unwritable(path, error):
+    """Return the UsageError for an OSError while `path` was being made."""
+    reason = error.strerror or type(error).__name__
+    return UsageError(
+        f"{path}: cannot write to folder {path.parent} ({reason}); free space there or choose another folder"
+    )
 
 
 def _publish(temporary, path, overwrite):
@@ -50,18 +60,3 @@ def _publish(temporary, path, overwrite):
     if os.path.lexists(path):
         raise FileExistsError(path)
     os.replace(temporary, path)
-
-
-def save_png_atomic(path, picture, text=None, overwrite=True):
-    """Write `picture` (PIL image, or array as PIL takes it: (h, w) or (h, w, 3) uint8, (h, w) uint16) as PNG.
-
-    text    dict of str for the PNG's text entries
-    Raises: UsageError as `write_atomic`.
-    """
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    info = PngImagePlugin.PngInfo()
-    for key, value in (text or {}).items():
-        info.add_text(key, value)
-    encoded = io.BytesIO()
-    image.save(encoded, "PNG", pnginfo=info)
-    write_atomic(path, encoded.getvalue(), overwrite)

@@ -9,6 +9,7 @@ import contextlib
 import functools
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from pagnp.contract import digest
 from pagnp.errors import ImageError, MemoryLimitError
+from pagnp.types import FilePath, Pixels, Size
 
 MAX_PIXELS = 200_000_000
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")  # what is taken from a folder
@@ -57,21 +59,21 @@ _MIN_IS_WHITE, _SEPARATE_PLANES, _UNSIGNED = 0, 2, 1
 class Image:
     """Decoded pixels, C-contiguous (h, w, 3) uint8, and the file they came from (None for an array)."""
 
-    pixels: np.ndarray
+    pixels: Pixels
     path: Path | None = None
 
     @property
-    def size(self):
+    def size(self) -> Size:
         """(h, w)"""
         return self.pixels.shape[:2]
 
     @functools.cached_property
-    def digest(self):
+    def digest(self) -> str:
         """SHA-256 of the pixels by the contract's rule: it goes into receipts, because JPEG decoders differ."""
         return digest(self.pixels)
 
 
-def load_image(path, max_pixels=MAX_PIXELS):
+def load_image(path: FilePath, max_pixels: int = MAX_PIXELS) -> Image:
     """Read the PNG, JPEG or TIFF file at `path`, upright by its EXIF orientation, as an Image.
 
     16-bit channels become v >> 8, grey becomes RGB, alpha is dropped.
@@ -91,7 +93,7 @@ def load_image(path, max_pixels=MAX_PIXELS):
         raise ImageError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
 
 
-def from_array(x):
+def from_array(x: Image | PillowImage.Image | Pixels) -> Image:
     """Return `x`, a (h, w, 3) or grey (h, w) uint8 array or PIL image, as an Image. Raises ImageError on all else."""
     if isinstance(x, Image):
         return x
@@ -110,13 +112,13 @@ def from_array(x):
     return Image(np.ascontiguousarray(x))
 
 
-def find_images(paths):
+def find_images(paths: Iterable[FilePath]) -> list[Path]:
     """Return the Paths of the image files named by `paths`, each once: files as they are, folders with all below them.
 
     From a folder, files with one of EXTENSIONS (any case) are taken, sorted by path; hidden ones are left out.
     Raises: ImageError if a path does not exist, or a folder has no image or cannot be read.
     """
-    found = {}
+    found: dict[str, Path] = {}
     for path in map(Path, paths):
         if not os.path.lexists(path):
             raise ImageError(f"{path}: no such file or folder; check its name")

@@ -15,7 +15,9 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from pagnp import colormaps, legends, pictures
-from pagnp.files import write_atomic
+from pagnp.files import make_folder, write_atomic
+from pagnp.result import Result
+from pagnp.types import Pixels
 
 KINDS = ("labels", "overlay", "depth", "normals", "boundary", "ponder", "masks", "rates", "npz")
 DEFAULT_KINDS = KINDS[:-1]
@@ -37,7 +39,7 @@ class Output:
 
     kind: str
     suffix: str
-    encode: Callable
+    encode: Callable[[Result, Pixels], bytes | None]
 
 
 def planned(graph, kinds):
@@ -94,10 +96,10 @@ def write(outputs, result, image, base, overwrite=False):
     """Make every file of `outputs`, then write each whole or not at all; return the paths written.
 
     base    Path of the outputs without ".<suffix>"
-    Raises: UsageError if a file exists and `overwrite` is not set.
+    Raises: UsageError if a file exists and `overwrite` is not set, or if the folder cannot be written to.
     """
     encoded = [(path_of(base, output), output.encode(result, image)) for output in outputs]
-    base.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(base.parent)
     written = []
     for path, content in encoded:
         if content is not None:

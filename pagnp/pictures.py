@@ -15,8 +15,8 @@ U16_MAX = 65535
 
 def to_u8(values):
     """Round `values` (any shape, 0..1 is the full range) to uint8; NaN becomes 0."""
-    scaled = np.floor(np.nan_to_num(np.asarray(values, np.float64), nan=0.0) * 255 + 0.5)
-    return np.clip(scaled, 0, 255).astype(np.uint8)
+    share = np.clip(np.nan_to_num(np.asarray(values, np.float64), nan=0.0), 0, 1)
+    return np.floor(share * 255 + 0.5).astype(np.uint8)
 
 
 def resize_nearest(array, height, width):

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 
 import pagnp
 from pagnp import modelfile
+from pagnp.cli import streams
 from pagnp.cli.main import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,6 +49,7 @@ def shared(graph, tmp_path_factory):
     for name in ("room.png", "a/room.png", "b/room.png", "b/room.jpg", "photos/one.png", "photos/two.png"):
         (folder / name).parent.mkdir(exist_ok=True)
         Image.fromarray(rng.integers(0, 256, (*SIZE, 3), np.uint8)).save(folder / name)
+    Image.open(folder / "room.png").save(folder / ("a" * 245 + ".png"))
     (folder / "empty").mkdir()
     (folder / "broken.png").write_bytes((folder / "room.png").read_bytes()[:200])
     (folder / "text.png").write_text("no image")
@@ -86,6 +89,8 @@ BAD = [
     (RUN + " {d}/room.png --backend abacus", 2, "Invalid value for '--backend'"),
     (RUN + " {d}/room.png --out {d}/text.png", 2, "is a file, not a folder"),
     (RUN + " {d}/room.png --out {d}/text.png/deeper", 2, "is a file, not a folder"),
+    (RUN + " {d}/room.png --out=", 2, "--out is empty"),
+    (RUN + " {d}/room.png --threshold -1e39", 2, "finite number"),
     ("run --weights {d}/tensor.h5 --backend numpy {d}/room.png", 2, "Model.forward"),
     ("info {d}/model.h5 --size 480", 2, "need height x width"),
     ("compare --weights {d}/model.h5 --backends numpy,numba", 2, "either an image or --random-image"),
@@ -93,6 +98,9 @@ BAD = [
     ("compare --weights {d}/model.h5 {d}/room.png --backends numpy", 2, "two different backends"),
     ("compare --weights {d}/model.h5 {d}/room.png --backends numpy,cuda", 2, "backend cuda is unknown"),
     ("convert {d}/model.h5 --arch pag_resnet50", 2, "Missing option '-o'"),
+    ("convert {d}/model.h5 --arch pag_resnet50 -o {d}/text.h5", 2, "exists already"),
+    ("convert {d}/model.h5 --arch pag_resnet50 -o {d}/empty --overwrite", 2, "need the name of a file"),
+    ("convert {d}/model.h5 --arch pag_resnet50 -o {d}/nowhere/m.h5", 2, "there is no folder"),
     # models
     ("run --weights {d}/none.h5 --backend numpy {d}/room.png", 3, "none.h5"),
     ("run --weights {d}/text.h5 --backend numpy {d}/room.png", 3, "text.h5"),
@@ -101,12 +109,14 @@ BAD = [
     ("info {d}/none.h5", 3, "none.h5"),
     ("compare --weights {d}/none.h5 {d}/room.png", 3, "none.h5"),
     ("convert {d}/none.h5 --arch pag_resnet50 -o m.h5", 3, "none.h5"),
+    ("convert {d}/none.h5 --arch pag_resnet50 -o {d}/text.h5 --overwrite", 3, "none.h5"),
     ("convert {d}/model.h5 --arch pag_resnet50 -o m.h5", 3, "format"),
     # images
     (RUN + " {d}/none.png", 4, "none.png"),
     (RUN + " {d}/broken.png", 4, "broken.png"),
     (RUN + " {d}/text.png", 4, "text.png"),
     (RUN + " {d}/empty", 4, "empty"),
+    (RUN + " {d}/" + "a" * 245 + ".png", 4, "name is too long"),
     ("compare --weights {d}/model.h5 {d}/text.png", 4, "text.png"),
 ]
 
@@ -118,6 +128,26 @@ def test_bad_input(call, tmp_path, line, code, message):
     assert message in err
     assert err.startswith("pagnp: error: ") and err.count("\n") == 1
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_an_empty_name_is_no_image(shared, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    weights = ["--weights", str(shared / "model.h5"), "--backend", "numpy", "--save", "labels"]
+    assert main(["run", *weights, "", str(shared / "room.png")]) == 4
+    assert "an empty name is no image" in capsys.readouterr().err
+    assert names(tmp_path / "pagnp-out") == ["room.labels.png"]
+
+
+def test_a_file_where_a_folder_must_be(call, tmp_path):
+    (tmp_path / "pagnp-out").mkdir()
+    (tmp_path / "pagnp-out" / "b").write_text("")
+    code, out, err = call(RUN + " {d}/a/room.png {d}/b/room.png --save labels")
+    assert (code, out) == (2, "") and f"{Path('pagnp-out/b')} is a file, not a folder" in err
+
+
+def test_soft_gates_have_no_masks_to_save(call):
+    code, _, err = call(RUN + " {d}/room.png --save labels,masks --gate-mode soft")
+    assert (code, err) == (0, "pagnp: note: with --gate-mode soft there are no masks to save\n")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to any folder")
@@ -273,7 +303,7 @@ def test_plain_state_dict(call, graph, tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({**options, "heads": HEADS}))
     assert call("convert plain.npz --arch config.json -o made.h5")[:2] == (0, "made.h5\n")
     code, _, err = call("convert plain.npz --arch config.json -o made.h5")
-    assert code == 3 and "made.h5" in err and "--overwrite" in err
+    assert code == 2 and "made.h5" in err and "--overwrite" in err
     assert call("convert plain.npz --arch config.json -o made.h5 --overwrite")[0] == 0
     digests = []
     for model in ("{d}/model.h5", "made.h5", "plain.npz --arch config.json"):
@@ -393,7 +423,7 @@ def test_memory_error(call, monkeypatch):
 
 
 def spawn(*arguments, cwd, stderr=subprocess.PIPE):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm"}
+    environment = {"TERM": "xterm", **os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", "pagnp", *map(str, arguments)]
     return subprocess.Popen(command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=stderr)
 
@@ -426,14 +456,120 @@ def test_a_closed_pipe_is_no_error(shared, tmp_path):
     assert (process.wait(timeout=60), err) == (141, "")
 
 
-def test_progress_on_a_terminal_leaves_stdout_alone(shared, tmp_path):
+@pytest.mark.parametrize("term, name", [("xterm", "one.png"), ("xterm", "[red]\x1b[2J.png"), ("dumb", "one.png")])
+def test_progress_on_a_terminal_leaves_stdout_alone(shared, tmp_path, monkeypatch, term, name):
+    monkeypatch.setenv("TERM", term)
     ours, theirs = pytest.importorskip("pty").openpty()
+    (tmp_path / "photos").mkdir()
+    for target in ("two.png", name):
+        (tmp_path / "photos" / target).write_bytes((shared / "room.png").read_bytes())
     options = ("--weights", shared / "model.h5", "--backend", "numpy", "--save", "labels", "--json")
-    process = spawn("run", *options, shared / "photos", cwd=tmp_path, stderr=theirs)
+    process = spawn("run", *options, "photos", cwd=tmp_path, stderr=theirs)
     out, _ = process.communicate(timeout=120)
+    os.write(theirs, b"end")
     os.close(theirs)
     shown = os.read(ours, 65536).decode()
     os.close(ours)
-    assert process.returncode == 0
+    assert process.returncode == 0, shown
     assert len(json.loads(out)["images"]) == 2
-    assert "one.png" in shown and "digest" not in shown
+    if term == "dumb":
+        assert shown == "end"
+    else:
+        assert streams.printable(name) in shown and "digest" not in shown and "\x1b[2J" not in shown
+
+
+ODD_NAMES = ["line\nbreak", "\x1b[31mred", "snow\u2603man", "bytes\udcff"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other file systems do not take these names")
+@pytest.mark.parametrize("encoding", ["utf-8:strict", "ascii"])
+def test_any_file_name_can_be_told(shared, tmp_path, monkeypatch, encoding):
+    monkeypatch.setenv("PYTHONIOENCODING", encoding)
+    (tmp_path / "in").mkdir()
+    for name in ODD_NAMES:
+        (tmp_path / "in" / f"{name}.png").write_bytes((shared / "room.png").read_bytes())
+        (tmp_path / "in" / f"{name}-bad.png").write_bytes(b"no image")
+    process = spawn(
+        "run", "--weights", shared / "model.h5", "--backend", "numpy", "--save", "labels", "in", cwd=tmp_path
+    )
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 4
+    assert len(err.splitlines()) == len(ODD_NAMES) and "unexpected" not in err
+    assert [line.split()[0] for line in out.splitlines()].count("kept") == len(ODD_NAMES)
+    assert "line\\nbreak.png" in out and "\\x1b[31mred.png" in out and "\x1b" not in out + err
+    assert len(names(tmp_path / "pagnp-out")) == len(ODD_NAMES)
+
+
+def shell(line, shared, tmp_path):
+    """Run `pagnp {line}` in a shell, for its redirections; return (exit code, stdout, stderr)."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "D": str(shared)}
+    command = f"'{sys.executable}' -m pagnp {line}"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment, text=True, capture_output=True)
+    return done.returncode, done.stdout, done.stderr
+
+
+STREAMS = [
+    ("info $D/model.h5 >/dev/full", 2, "stdout: cannot be written"),
+    ("info $D/model.h5 --json >/dev/full", 2, "stdout: cannot be written"),
+    ("info $D/model.h5 >&-", 0, ""),
+    ("info $D/none.h5 2>&-", 3, ""),
+    ("info $D/none.h5 2>/dev/full", 3, ""),
+    ("run --weights $D/model.h5 --backend numpy $D/room.png $D/text.png --save labels 2>&-", 4, ""),
+    ("run --weights $D/model.h5 --backend numpy $D/text.png $D/room.png --save labels 2>/dev/full", 4, ""),
+]
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("line, code, message", STREAMS)
+def test_closed_and_full_streams(shared, tmp_path, line, code, message):
+    got, out, err = shell(line, shared, tmp_path)
+    assert got == code
+    assert message in err and "Traceback" not in err and len(err.splitlines()) == bool(message)
+    assert ("run" in line) == bool(out)
+    if "run" in line:
+        assert names(tmp_path / "pagnp-out") == ["room.labels.png"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs ulimit")
+def test_convert_on_a_full_disk_leaves_nothing(graph, tmp_path):
+    np.savez(tmp_path / "plain.npz", **graph.weights)
+    options = {"depth": 26, "width": 0.125, "output_stride": 8, "gated": list(GATES), "multipool": MULTIPOOL}
+    (tmp_path / "config.json").write_text(json.dumps({**options, "heads": HEADS}))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = f"ulimit -f 20; '{sys.executable}' -m pagnp convert plain.npz --arch config.json -o m.h5"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, env=environment, text=True, capture_output=True)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("pagnp: error: m.h5: cannot be written (File too large)")
+    assert done.stderr.count("\n") == 1 and names(tmp_path) == ["config.json", "plain.npz"]
+
+
+def test_json_tells_what_was_done_before_a_full_disk(call, monkeypatch):
+    from pagnp import outputs
+    from pagnp.errors import UsageError
+
+    write, calls = outputs.write, []
+
+    def full(*args):
+        calls.append(args)
+        if len(calls) == 2:
+            raise UsageError("disk full")
+        return write(*args)
+
+    monkeypatch.setattr(outputs, "write", full)
+    code, out, err = call(RUN + " {d}/photos --json --save labels")
+    assert (code, err) == (2, "pagnp: error: disk full\n")
+    assert [Path(entry["path"]).name for entry in json.loads(out)["images"]] == ["one.png"]
+
+
+def test_warnings_are_notices_of_one_line(capsys):
+    before = warnings.showwarning
+    with streams.prepared():
+        warnings.warn("pagnp: the cache\ncannot be written", RuntimeWarning, stacklevel=2)
+    assert capsys.readouterr() == ("", "pagnp: note: the cache cannot be written\n")
+    assert warnings.showwarning is before
+
+
+def test_info_keeps_its_columns_apart_at_any_size(call):
+    _, out, _ = call("info {d}/model.h5 --size 4000x5000")
+    last = out.splitlines()[-1]
+    assert last.startswith("at 4000x5000  ") and "GMAC" in last

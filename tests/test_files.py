@@ -1,11 +1,8 @@
 """Writing files: whole or not at all, nothing left behind, and errors that name the folder."""
 
 import os
-from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image as PillowImage
 
 from pagnp import files
 from pagnp.errors import UsageError
@@ -61,17 +58,15 @@ def test_write_atomic_refuses_folders(tmp_path):
         files.write_atomic(tmp_path / "missing" / "out.bin", b"one")
 
 
-def test_save_png_atomic(tmp_path):
-    rgb = np.arange(105, dtype=np.uint8).reshape(5, 7, 3)
-    depth = np.arange(35, dtype=np.uint16).reshape(5, 7) * 1871
-    for name, picture in (
-        ("rgb", rgb),
-        ("grey", rgb[:, :, 0].copy()),
-        ("depth", depth),
-        ("pil", PillowImage.fromarray(rgb)),
-    ):
-        path = Path(tmp_path, f"{name}.png")
-        files.save_png_atomic(path, picture, text={"scale": "0.001 m"})
-        with PillowImage.open(path) as image:
-            assert image.format == "PNG" and image.text == {"scale": "0.001 m"}
-            np.testing.assert_array_equal(np.asarray(image), np.asarray(picture))
+def test_make_folder(tmp_path):
+    files.make_folder(tmp_path / "a" / "b")
+    files.make_folder(tmp_path / "a" / "b")
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match=r"file.deeper: cannot write to folder .*file \(Not a directory\)"):
+        files.make_folder(tmp_path / "file" / "deeper")
+
+
+def test_write_atomic_refuses_a_name_that_is_too_long(tmp_path):
+    with pytest.raises(UsageError, match="cannot write to folder .*name too long"):
+        files.write_atomic(tmp_path / ("a" * 300), b"one")

@@ -62,7 +62,9 @@ def test_normals(vector, colour):
 
 
 def test_boundary_and_mask_are_grey():
-    assert pictures.boundary(np.array([[0, 0.5, 1, np.nan]], np.float32)).tolist() == [[0, 128, 255, 0]]
+    values = np.array([[0, 0.5, 1, np.nan, np.inf, -np.inf, -3e38]], np.float32)
+    with np.errstate(all="raise"):
+        assert pictures.boundary(values).tolist() == [[0, 128, 255, 0, 255, 0, 0]]
     assert pictures.mask(np.array([[True, False]])).tolist() == [[255, 0]]
 
 

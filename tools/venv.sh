@@ -35,6 +35,7 @@ ready_venv() {
     venv=${PAGNP_VENV:-$root/.venv}
     if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
         python=$(find_python) || fail "need Python 3.11, 3.12 or 3.13; set PYTHON=/path/to/python3"
+        mkdir -p "$venv" || fail "cannot make $venv; name another place: PAGNP_VENV=/path/to/folder"
         say "making $venv with $python (once)"
         "$python" -m venv --clear "$venv" || fail "'$python -m venv' failed; on Debian or Ubuntu: apt install python3-venv"
     fi

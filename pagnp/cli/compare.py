@@ -15,6 +15,7 @@ from pagnp.cli.options import (
     threads_option,
     weights_option,
 )
+from pagnp.cli.streams import emit
 from pagnp.errors import UsageError
 
 SHOWN = 12  # hex digits of a digest in the table
@@ -45,9 +46,9 @@ def command(weights, arch, image, random_image, backends, threads, dense, seed, 
     rows = compare_results(results)
     difference = first_difference(results)
     if as_json:
-        print(json.dumps({"equal": difference is None, "first_difference": difference, "values": rows}, indent=2))
+        emit(json.dumps({"equal": difference is None, "first_difference": difference, "values": rows}, indent=2))
     else:
-        print("\n".join(table(names, rows, difference)))
+        emit("\n".join(table(names, rows, difference)))
     return 0 if difference is None else 1
 
 

@@ -12,6 +12,7 @@ import click
 import numpy as np
 
 from pagnp.cli.options import BACKENDS, debug_option, json_option
+from pagnp.cli.streams import emit
 from pagnp.errors import PagnpError
 
 PACKAGES = ("numpy", "numba", "llvmlite", "h5py", "pillow", "click", "jsonschema", "rich")
@@ -36,12 +37,12 @@ def command(as_json):
     """Check that this machine can keep the numerical contract; exit code 1 with the fix if not."""
     checks = list(run_checks())
     if as_json:
-        print(json.dumps({"ok": all(check["ok"] for check in checks), "checks": checks}, indent=2))
+        emit(json.dumps({"ok": all(check["ok"] for check in checks), "checks": checks}, indent=2))
     else:
         for check in checks:
-            print(f"{'ok  ' if check['ok'] else 'FAIL'}  {check['name']:<18}  {check['detail']}")
+            emit(f"{'ok  ' if check['ok'] else 'FAIL'}  {check['name']:<18}  {check['detail']}")
             if not check["ok"]:
-                print(f"      {'':<18}  fix: {check['fix']}")
+                emit(f"      {'':<18}  fix: {check['fix']}")
     return 0 if all(check["ok"] for check in checks) else 1
 
 

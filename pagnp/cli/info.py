@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from pagnp.cli.options import arch_option, debug_option, json_option, load_model, parse_size
+from pagnp.cli.streams import emit, printable
 
 WIDTH = 110
-LABEL = 12  # columns of the table's left side
+LABEL = 12  # columns of the table's left side, at least
 
 
 @click.command("info")
@@ -25,9 +26,9 @@ def command(model_path, arch, size, as_json):
     # The summary computes nothing, and the reference backend is the quickest to load.
     summary = summarise(load_model(model_path, arch, "numpy"), model_path, h, w)
     if as_json:
-        print(json.dumps(summary, indent=2))
+        emit(json.dumps(summary, indent=2))
     else:
-        print("\n".join(table(summary)))
+        emit("\n".join(table(summary)))
 
 
 def summarise(model, path, h, w):
@@ -77,10 +78,11 @@ def table(summary):
     rows.append(
         (f"at {h}x{w}", f"{summary['at']['macs'] / 1e9:.3f} GMAC, {summary['at']['bytes'] / 2**20:.1f} MiB of memory")
     )
+    left = max(LABEL, *(len(label) + 2 for label, _ in rows))
     lines = []
     for label, text in rows:
-        indent = " " * LABEL
-        lines += textwrap.wrap(text, WIDTH, initial_indent=f"{label:<{LABEL}}", subsequent_indent=indent)
+        text = printable(text)  # class names and the producer come from the file
+        lines += textwrap.wrap(text, WIDTH, initial_indent=f"{label:<{left}}", subsequent_indent=" " * left)
     return lines
 
 

@@ -4,13 +4,13 @@ Command modules are imported when they are asked for: `pagnp --help` loads neith
 """
 
 import importlib
-import os
 import sys
 import traceback
 
 import click
 
 from pagnp import __version__
+from pagnp.cli import streams
 from pagnp.cli.options import debug_option
 from pagnp.errors import PagnpError
 
@@ -66,7 +66,11 @@ def pagnp():
 
 def main(arguments=None):
     """Run the command line `arguments` (default: those of the process) and return the exit code."""
-    state = {"debug": False}
+    with streams.prepared():
+        return _run(arguments, {"debug": False})
+
+
+def _run(arguments, state):
     try:
         code = pagnp.main(arguments, "pagnp", standalone_mode=False, obj=state)
         sys.stdout.flush()
@@ -74,8 +78,7 @@ def main(arguments=None):
     except (Interrupted, KeyboardInterrupt, click.Abort):
         return _fail("interrupted", INTERRUPTED)
     except (_PipeClosed, BrokenPipeError):
-        # Python flushes stdout once more at exit; with nobody reading that would print a traceback.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        streams.discard("stdout")
         return BROKEN_PIPE
     except click.ClickException as error:
         path = error.ctx.command_path if getattr(error, "ctx", None) else "pagnp"
@@ -93,5 +96,5 @@ def _fail(message, code, with_traceback=False):
     """Print `message` on stderr as one line and return `code`."""
     if with_traceback:
         traceback.print_exc()
-    print(f"pagnp: {' '.join(str(message).split())}", file=sys.stderr)
+    streams.say(message)
     return code

@@ -1,10 +1,10 @@
 """Options that several commands share, and their checks."""
 
 import re
-import sys
 
 import click
 
+from pagnp.cli.streams import say
 from pagnp.errors import UsageError
 
 BACKENDS = ("numpy", "numba")
@@ -31,7 +31,14 @@ arch_option = click.option(
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), metavar="N", help="Worker threads; default: all cores."
 )
-seed_option = click.option("--seed", type=click.IntRange(0, 2**64 - 1), default=0, show_default=True, metavar="N")
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(0, 2**64 - 1),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Of the random numbers: Gumbel noise, --random-image.",
+)
 
 
 def parse_size(text, option="--size"):
@@ -59,4 +66,4 @@ def load_model(weights, arch=None, backend="auto", threads=None):
 def print_notices(notices):
     """Print each of `notices` as one line on stderr."""
     for notice in notices:
-        print(f"pagnp: note: {notice}", file=sys.stderr)
+        say(f"note: {notice}")

@@ -1,7 +1,10 @@
 """Progress on stderr, only where a person looks at it."""
 
+import os
 import sys
 from contextlib import contextmanager, nullcontext
+
+from pagnp.cli.streams import printable
 
 
 @contextmanager
@@ -11,7 +14,7 @@ def progress(total, long_run=False):
     A bar is shown if stderr is a terminal and there are several items or each takes long; else nothing.
     What is printed on stdout meanwhile belongs inside `with shown.pause()`, so that bar and text do not mix.
     """
-    if not sys.stderr.isatty() or (total < 2 and not long_run):
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb" or (total < 2 and not long_run):
         yield _Silent()
         return
     bar = _Bar(total)
@@ -41,7 +44,7 @@ class _Bar:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
         )
         # Without redirect_stdout=False rich would send our data to stderr, wrapped at the terminal's width.
         self.live = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
@@ -51,7 +54,7 @@ class _Bar:
 
     def advance(self, name):
         """Say that the item `name` begins, and that all before it are done."""
-        self.live.update(self.task, description=name, completed=self.begun)
+        self.live.update(self.task, description=printable(name), completed=self.begun)
         self.begun += 1
 
     @contextmanager

@@ -5,8 +5,11 @@ import textwrap
 
 import numpy as np
 
+from pagnp.cli.streams import emit, printable
+
 GIGA = 1e9
 WIDTH = 110
+WIDEST_PATH = 60  # a longer one shifts its own row only
 
 
 def describe(path, image, seconds, result, files):
@@ -39,27 +42,26 @@ class TableReport:
     """Prints each image as soon as it is done; the widths are fixed by the longest path."""
 
     def __init__(self, paths):
-        self.width = max([len(str(path)) for path in paths] + [5])
+        self.width = min(max([len(printable(path)) for path in paths] + [5]), WIDEST_PATH)
         self.begun = False
 
     def add(self, entry):
         if not self.begun:
-            print(
+            emit(
                 f"{'image':<{self.width}}  {'h x w':>11}  {'seconds':>8}  {'GMAC':>8}  {'done':>8}  {'kept':>6}  digest"
             )
             self.begun = True
-        share = entry["kept"]["overall"]
-        print(
-            f"{entry['path']:<{self.width}}  {'x'.join(map(str, entry['size'])):>11}  {entry['seconds']:>8.3f}"
+        share, path = entry["kept"]["overall"], printable(entry["path"])
+        emit(
+            f"{path:<{self.width}}  {'x'.join(map(str, entry['size'])):>11}  {entry['seconds']:>8.3f}"
             f"  {entry['macs']['dense'] / GIGA:>8.3f}  {entry['macs']['executed'] / GIGA:>8.3f}"
             f"  {'-' if share is None else f'{100 * share:.1f} %':>6}  {entry['digest'][:16]}",
-            flush=True,
         )
         gates = entry["kept"]["gates"].items()
         if gates:
             text = "kept by gate: " + ", ".join(f"{name}\xa0{100 * share:.1f}\xa0%" for name, share in gates)
             lines = textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="    ")
-            print("\n".join(lines).replace("\xa0", " "), flush=True)
+            emit("\n".join(lines).replace("\xa0", " "))
 
     def finish(self):
         """Everything is printed already."""
@@ -75,4 +77,4 @@ class JsonReport:
         self.entries.append(entry)
 
     def finish(self):
-        print(json.dumps({"images": self.entries}, indent=2))
+        emit(json.dumps({"images": self.entries}, indent=2))

@@ -1,8 +1,8 @@
 """`pagnp run`: images in, pictures and a table (or JSON) out."""
 
 import os
-import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import click
@@ -21,9 +21,12 @@ from pagnp.cli.options import (
 )
 from pagnp.cli.progress import progress
 from pagnp.cli.report import JsonReport, TableReport, describe
+from pagnp.cli.streams import say
 from pagnp.errors import ImageError, MemoryLimitError, ShapeError, UsageError
 
 LISTED = 12  # names of existing files in an error message
+LONGEST_NAME = 255  # bytes of a file's name on ext4, APFS, NTFS ...
+DECISIONS = ("ponder", "masks", "rates")  # the kinds that tell what gates decided: soft ones decide nothing
 
 
 @click.command("run")
@@ -32,16 +35,24 @@ LISTED = 12  # names of existing files in an error message
 @click.argument("images", nargs=-1, required=True, metavar="IMAGES...")
 @click.option("--out", default="pagnp-out", show_default=True, metavar="DIR", help="Folder for the pictures.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
-@click.option("--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", show_default=True)
+@click.option(
+    "--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", show_default=True, help="auto is numba."
+)
 @threads_option
-@click.option("--budget", type=click.FloatRange(0, 1), metavar="R", help="Share of the gated convs' work, 0 to 1.")
+@click.option("--budget", type=click.FloatRange(0, 1), metavar="R", help="Share of the gated convs' work.")
 @click.option("--threshold", type=float, metavar="T", help="Compute where z[1] - z[0] > T (default 0).")
 @click.option("--dense", is_flag=True, help="Compute everything, then select: the same bits, more work.")
 @click.option("--flip", is_flag=True, help="Average with the mirrored image.")
-@click.option("--save", default=",".join(outputs.DEFAULT_KINDS), show_default=True, metavar="KINDS")
+@click.option(
+    "--save", default=",".join(outputs.DEFAULT_KINDS), metavar="KINDS", help="What to write; default: all but npz."
+)
 @json_option
 @seed_option
-@click.option("--gate-mode", type=click.Choice(["hard", "soft", "gumbel_hard", "gumbel_soft"]), metavar="MODE")
+@click.option(
+    "--gate-mode",
+    type=click.Choice(["hard", "soft", "gumbel_hard", "gumbel_soft"]),
+    help="For all gates, instead of the file's.",
+)
 @debug_option
 def command(weights, arch, images, out, overwrite, backend, threads, save, as_json, **call):
     """Run a model on IMAGES (files or folders) and write its maps as pictures.
@@ -57,24 +68,28 @@ def command(weights, arch, images, out, overwrite, backend, threads, save, as_js
     if call["budget"] is not None and call["threshold"] is not None:
         raise UsageError("run: --budget and --threshold exclude each other; give one of them")
     kinds = parse_kinds(save)
-    out = Path(out)
     check_out(out)
+    out = Path(out)
     model = load_model(weights, arch, backend, threads)
     files = outputs.planned(model.graph, kinds)
-    note_missing(kinds, files, save)
+    note_missing(kinds, files, save, call["gate_mode"])
     failures = Failures()
     paths = collect(images, out, failures)
     bases = {path: out / stem for path, stem in outputs.stems(paths).items()}
+    for folder in {base.parent for base in bases.values()}:
+        check_out(folder)
     check_targets(files, bases, overwrite)
     report = JsonReport() if as_json else TableReport(paths)
-    with progress(len(paths), long_run=backend == "numpy") as shown:
-        for path in paths:
-            shown.advance(path.name)
-            with failures:
-                entry = run_one(model, path, files, bases[path], overwrite, call)
-                with shown.pause():
-                    report.add(entry)
-    report.finish()
+    try:
+        with progress(len(paths), long_run=backend == "numpy") as shown:
+            for path in paths:
+                shown.advance(path.name)
+                with failures:
+                    entry = run_one(model, path, files, bases[path], overwrite, call)
+                    with shown.pause():
+                        report.add(entry)
+    finally:  # whatever stopped the rest, what is done is told
+        report.finish()
     return failures.exit_code
 
 
@@ -82,6 +97,7 @@ def run_one(model, path, files, base, overwrite, call):
     """Run one image, write its files, return its entry of the report."""
     from pagnp.image import load_image
 
+    check_names(path, base, files)
     image = load_image(path).pixels
     start = time.perf_counter()
     try:
@@ -90,6 +106,13 @@ def run_one(model, path, files, base, overwrite, call):
         raise type(error)(f"{path}: {error}") from error
     seconds = time.perf_counter() - start
     return describe(path, image, seconds, result, outputs.write(files, result, image, base, overwrite))
+
+
+def check_names(path, base, files):
+    """Raise ImageError if a file of this image would have a name that no file system takes."""
+    longest = max((outputs.path_of(base, file).name for file in files), key=len, default="")
+    if len(os.fsencode(longest)) > LONGEST_NAME:
+        raise ImageError(f"{path}: the name is too long to add '{longest[len(base.name) :]}' to it; rename the image")
 
 
 class Failures:
@@ -109,7 +132,7 @@ class Failures:
 
     def add(self, error):
         """Report `error`; a size that the network cannot take counts as a bad image."""
-        print(f"pagnp: error: {' '.join(str(error).split())}", file=sys.stderr)
+        say(f"error: {error}")
         code = error.exit_code if isinstance(error, MemoryLimitError) else ImageError.exit_code
         self.exit_code = max(self.exit_code, code)
 
@@ -123,16 +146,23 @@ def parse_kinds(text):
     return [kind for kind in outputs.KINDS if kind in asked]
 
 
-def note_missing(kinds, files, save):
-    """Say on stderr which kinds the user asked for that this model does not have."""
-    missing = set(kinds) - {file.kind for file in files}
-    if missing and save != ",".join(outputs.DEFAULT_KINDS):
-        print_notices([f"this model has no {', '.join(sorted(missing))} to save"])
+def note_missing(kinds, files, save, gate_mode):
+    """Say on stderr which kinds the user asked for that this model, or its soft gates, do not have."""
+    if save == ",".join(outputs.DEFAULT_KINDS):
+        return
+    has = {file.kind for file in files}
+    soft = DECISIONS if gate_mode in ("soft", "gumbel_soft") else ()
+    missing = {"this model has": set(kinds) - has, f"with --gate-mode {gate_mode} there are": has.intersection(soft)}
+    for why, which in missing.items():
+        if which:
+            print_notices([f"{why} no {', '.join(sorted(which))} to save"])
 
 
 def check_out(out):
     """Raise UsageError if `out` is not a folder that we can write to or make."""
-    existing = out
+    if not os.fspath(out):
+        raise UsageError("run: --out is empty; name a folder, for instance --out pagnp-out")
+    existing = out = Path(out)
     while not os.path.lexists(existing) and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir():
@@ -151,6 +181,8 @@ def collect(images, out, failures):
     found = {}
     for argument in images:
         try:
+            if not argument:  # Path("") would be the current folder
+                raise ImageError("'': an empty name is no image; is a variable of your script unset?")
             paths = find_images([argument])
             if Path(argument).is_dir() and out.resolve() != Path(argument).resolve():
                 paths = [path for path in paths if out.resolve() not in path.resolve().parents]
@@ -167,7 +199,7 @@ def check_targets(files, bases, overwrite):
     clashing = [path for path in targets if os.path.realpath(path) in sources]
     if clashing:
         raise UsageError(f"run: {clashing[0]} is an input and would be written too; choose another --out")
-    twice = [path for path in targets if targets.count(path) > 1] if len(set(targets)) < len(targets) else []
+    twice = [path for path, count in Counter(targets).items() if count > 1]
     if twice:
         raise UsageError(f"run: {twice[0]} would be written for two images; run them apart")
     existing = [path for path in targets if os.path.lexists(path)]

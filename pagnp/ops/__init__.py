@@ -7,6 +7,7 @@ y = ops.conv2d(x, weight, padding=1, relu=True, backend="numba")
 from pagnp.ops.conv import conv2d, conv_transpose2d
 from pagnp.ops.gate import blend, gate, gather, grow_mask, mask_to_sites, masked, scatter, select
 from pagnp.ops.layout import concat, pad, slice_channels
+from pagnp.ops.multipool import multipool
 from pagnp.ops.pointwise import (
     add,
     compare,
@@ -53,6 +54,7 @@ __all__ = [
     "masked",
     "max_pool2d",
     "mul",
+    "multipool",
     "nearest",
     "norm",
     "normalize_image",

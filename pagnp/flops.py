@@ -7,7 +7,8 @@ from pagnp.graph import Graph, Value
 from pagnp.types import LayerMacs, Macs
 
 if TYPE_CHECKING:  # lower.py counts with these functions
-    from pagnp.lower import Layer, Plan
+    from pagnp.fuse import Layer
+    from pagnp.lower import Plan
     from pagnp.runner import Run
 
 

@@ -45,9 +45,11 @@ def multipool(
         raise ShapeError(
             f"multipool: rates, weights, scales, shifts have lengths {lengths}; need one length, 2 or more"
         )
-    branches = [_Branch(x, *each, relu, backend) for each in zip(rates, weights, *norms, strict=True)]
+    parts = zip(rates, weights, norms[0], norms[1], strict=True)
+    branches = [_Branch(x, rate, weight, scale, shift, relu, backend) for rate, weight, scale, shift in parts]
     if isinstance(control, np.ndarray) and control.dtype == np.float32:
-        return blend(control, [branch(None) for branch in branches], backend=backend)
+        p = checks.array("multipool", "control", control, np.float32, "(n, h, w, K)")
+        return blend(p, [branch(None) for branch in branches], backend=backend)
     return _hard(x, _index(x, control, count), branches, backend)
 
 

@@ -80,6 +80,8 @@ def _configured(path, shapes):
 
 def _named(arch, shapes, label, notices):
     """Return the Network of a name in NAMES, its options read off keys and shapes."""
+    guessed = _guesses(shapes)
+    shapes = {**guessed, **shapes}
     stem = _conv(shapes, "conv1.weight", label, c_in=None, k=7)
     mid = _conv(shapes, "layer4.0.conv1.weight", label, c_in=None, k=1)
     features = _conv(shapes, "layer4.0.conv3.weight", label, c_in=mid[0], k=1)[0]
@@ -104,10 +106,24 @@ def _named(arch, shapes, label, notices):
         if not torchvision:
             hint = f"torchvision's network is --arch {arch.removeprefix('pag_')}"
             notices.append(f"{arch} has its strides on the first 1x1 and output stride 8; {hint}")
+    if guessed and not heads:
+        heads = {CLASSIFIER: {"task": "segmentation", "classes": 1, "hidden": []}}
     if not heads:
         fix = "check --arch, or name the heads in a config.json"
         raise ModelFileError(f"{label}: has neither heads.* nor fc.*, need a head of {arch}; {fix}")
     return Network({**options, "heads": heads}, renamed=renamed)
+
+
+def _guesses(shapes):
+    """Return shapes for the keys that tell the widths and are missing, so that the error can list all that is."""
+    inner = shapes.get("layer4.0.conv3.weight", (2048, 512))[1:2] or (512,)
+    mid = shapes.get("layer4.0.conv1.weight", inner)[:1] or inner
+    guesses = {
+        "conv1.weight": (64, 3, 7, 7),
+        "layer4.0.conv1.weight": (*mid, 2 * mid[0], 1, 1),
+        "layer4.0.conv3.weight": (4 * mid[0], *mid, 1, 1),
+    }
+    return {key: shape for key, shape in guesses.items() if key not in shapes}
 
 
 def _conv(shapes, key, label, c_in, k):

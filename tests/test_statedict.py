@@ -390,7 +390,11 @@ def _without(state, part):
         ("resnet18", dict, UsageError, "arch 'resnet18' is unknown; choose one of pag_resnet26"),
         ("none.json", dict, ModelFileError, "none.json: cannot be read"),
         ("pag_resnet50", dict, ModelFileError, "missing: layer1.2.bn1.bias"),
-        ("pag_resnet26", lambda s: {"a": s["conv1.weight"]}, ModelFileError, "conv1.weight is missing; check --arch"),
+        ("pag_resnet26", lambda s: {"a": s["conv1.weight"]}, ModelFileError, "; 1 unexpected: a"),
+        ("pag_resnet26", lambda s: {"a": s["conv1.weight"]}, ModelFileError, "missing: bn1.bias, bn1.running_mean, "),
+        ("pag_resnet26", lambda s: dict(list(s.items())[1:]), ModelFileError, "resnet26: 1 missing: conv1.weight"),
+        ("pag_resnet26", lambda s: _without(s, "layer4.0.conv1"), ModelFileError, "1 missing: layer4.0.conv1.weight"),
+        ("pag_resnet26", lambda s: _without(s, "layer4.0.conv3"), ModelFileError, "1 missing: layer4.0.conv3.weight"),
         ("pag_resnet26", lambda s: _without(s, "heads."), ModelFileError, "has neither heads.* nor fc.*"),
         (
             "pag_resnet26",

@@ -15,6 +15,7 @@ NAMES = ("pag_resnet26", "pag_resnet50", "pag_resnet101", "resnet50", "resnet101
 TASKS = ("segmentation", "depth", "normals", "boundary")
 RATES = (0, 1, 2, 4, 6, 8, 10)  # PAG.md section 3; the dilation of a weight is not visible in its shape
 FIX = "correct it (docs/MODEL_FORMAT.md)"
+FULL_WIDTH = 512  # layer4's inner channels in ResNet-50 (He et al. 2016, Table 1)
 CLASSIFIER = "labels"  # what the head is called that torchvision's `fc` becomes
 
 
@@ -88,7 +89,7 @@ def _named(arch, shapes, label, notices):
     torchvision = arch.startswith("resnet")
     options = {
         "depth": int(arch.rsplit("resnet", 1)[1]),
-        "width": mid[0] / 512,  # layer4's channels in ResNet-50: the widest layer shows the multiplier best
+        "width": mid[0] / FULL_WIDTH,  # the widest layer shows the multiplier best
         "in_channels": stem[1],
         "stride_on": "conv2" if torchvision else "conv1",
         "output_stride": 32 if torchvision else 8,
@@ -115,9 +116,14 @@ def _named(arch, shapes, label, notices):
 
 
 def _guesses(shapes):
-    """Return shapes for the keys that tell the widths and are missing, so that the error can list all that is."""
-    inner = shapes.get("layer4.0.conv3.weight", (2048, 512))[1:2] or (512,)
+    """Return shapes for the keys that tell the widths and are missing, so that the error can list all that is.
+
+    None for a width beyond the full one: nothing confirms it, and a network would be built from it.
+    """
+    inner = shapes.get("layer4.0.conv3.weight", ())[1:2] or (FULL_WIDTH,)
     mid = shapes.get("layer4.0.conv1.weight", inner)[:1] or inner
+    if not 1 <= mid[0] <= FULL_WIDTH:
+        return {}
     guesses = {
         "conv1.weight": (64, 3, 7, 7),
         "layer4.0.conv1.weight": (*mid, 2 * mid[0], 1, 1),

@@ -395,6 +395,12 @@ def _without(state, part):
         ("pag_resnet26", lambda s: dict(list(s.items())[1:]), ModelFileError, "resnet26: 1 missing: conv1.weight"),
         ("pag_resnet26", lambda s: _without(s, "layer4.0.conv1"), ModelFileError, "1 missing: layer4.0.conv1.weight"),
         ("pag_resnet26", lambda s: _without(s, "layer4.0.conv3"), ModelFileError, "1 missing: layer4.0.conv3.weight"),
+        (  # a width that nothing confirms is not built
+            "pag_resnet26",
+            lambda s: {"layer4.0.conv1.weight": np.zeros((1 << 20, 1, 1, 1), np.float32)},
+            ModelFileError,
+            "conv1.weight is missing; check --arch",
+        ),
         ("pag_resnet26", lambda s: _without(s, "heads."), ModelFileError, "has neither heads.* nor fc.*"),
         (
             "pag_resnet26",

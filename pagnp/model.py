@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Unpack, overload
+from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 
 from pagnp import budget as budgets
-from pagnp import gating, heads, memory
+from pagnp import contract, gating, heads, memory
 from pagnp.backends.base import get_backend
 from pagnp.canonical import canonical
 from pagnp.errors import DtypeError, ShapeError, UsageError
@@ -75,7 +75,7 @@ class Model:
         noise: Mapping[str, Tensor] | None = None,
         gate_mode: GateMode | None = None,
         dense: bool = False,
-        trace: bool = False,
+        trace: bool | Literal["digests"] = False,
         flip: bool = False,
     ) -> Result | list[Result]:
         """Run the network on an image and return a Result; on a batch or list, a list of Results.
@@ -85,7 +85,7 @@ class Model:
         seed       of the Gumbel noise (gumbel gates only); noise: gate -> float32 (h', w', K) instead of it
         gate_mode  "hard", "soft", "gumbel_hard" or "gumbel_soft" for all gates, in place of the file's modes
         dense      compute every branch everywhere: same bits, more MACs
-        trace      keep every layer in Result.layers
+        trace      keep every layer in Result.layers; "digests": only its digest, in Result.layer_digests
         flip       average with the mirror image's prediction
         Raises:    ImageError, UsageError, ShapeError, MemoryLimitError.
         """
@@ -182,14 +182,20 @@ class Model:
         x = self._input(image.pixels)
         plan = self._plan(graph, gate_mode, x.shape, dense)
         options = self._options(graph, plan, threshold, seed, noise)
-        memory.require(plan, memory.call_bytes(graph, plan, image.pixels.shape[:2], trace, flip))
+        memory.require(plan, memory.call_bytes(graph, plan, image.pixels.shape[:2], trace is True, flip))
         if budget is not None:
             options = replace(options, threshold=self._find_threshold(graph, gate_mode, x, options, budget))
         mirrored = self._mirrored(graph, image, plan, options) if flip else {}
-        layers = {}
-        watch = (lambda name, array: layers.__setitem__(name, array[0].copy())) if trace else None
-        run = execute(plan, self.backend, self._parameters, x, options, watch)
-        return self._result(graph, image, plan, run, mirrored, options, layers)
+        layers, digests = {}, {}
+
+        def watch(name, array):
+            if trace is True:
+                layers[name] = array[0].copy()
+            digests[name] = contract.digest(array[0])
+
+        run = execute(plan, self.backend, self._parameters, x, options, watch if trace else None)
+        result = self._result(graph, image, plan, run, mirrored, options)
+        return replace(result, layers=layers, layer_digests=digests)
 
     def _mirrored(self, graph, image, plan, options):
         """Return node -> logits (1, h', w', c) of the mirror image. Its run is over before the plain one begins."""
@@ -207,7 +213,7 @@ class Model:
 
         return budgets.search(budget, share_at)
 
-    def _result(self, graph, image, plan, run, mirrored, options, layers):
+    def _result(self, graph, image, plan, run, mirrored, options):
         h, w = image.pixels.shape[:2]
         masks = {name: run.value(name)[0].copy() for name in graph.gates() if plan.values[name].kind == "mask"}
         rates = {}
@@ -227,7 +233,6 @@ class Model:
             thresholds={name: 0.0 if used is None else float(used) for name in hard},
             heads={head["name"]: head for head in graph.heads},
             pixels=image.digest,
-            layers=layers,
         )
 
     def _logits(self, graph):

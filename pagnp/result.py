@@ -23,6 +23,7 @@ class Result:
                 dense counts every branch everywhere, so all rates of a MultiPool; gated ones: see docs/ARCHITECTURE.md
     thresholds  gate -> the t of `z[1] - z[0] > t` used for this image
     layers      layer -> array without the batch axis, in order (only with trace=True)
+    layer_digests   layer -> digest of that array, in order (with trace=True or trace="digests")
     classes, palette   head -> class names / RGB colours, where the model file has them
     heads       head -> its entry in the model file
     pixels      digest of the decoded image
@@ -39,6 +40,7 @@ class Result:
     heads: dict[str, Json]
     pixels: str = ""
     layers: dict[str, Array] = field(default_factory=dict)
+    layer_digests: dict[str, str] = field(default_factory=dict)
 
     @property
     def gate_count(self) -> int:

@@ -66,5 +66,5 @@ class RunOptions(TypedDict, total=False):
     noise: Mapping[str, Tensor] | None
     gate_mode: GateMode | None
     dense: bool
-    trace: bool
+    trace: bool | Literal["digests"]
     flip: bool

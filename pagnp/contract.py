@@ -6,6 +6,7 @@ docs/NUMERICS.md says the same for people who write another backend.
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -148,14 +149,37 @@ def digest(array: npt.ArrayLike) -> str:
     array    (h, w, c), (h, w) or any shape without a batch axis; float32, integer or bool
     Numerics: every NaN is hashed as 7FC00000, bool as 0 and 1.
     """
-    array = np.ascontiguousarray(array)
-    if array.dtype == np.float32:
-        array = canonical_bits(array).view(np.float32)
-    array = array.astype(array.dtype.newbyteorder("<"), copy=False)
-    shape = ",".join(str(size) for size in array.shape)
-    sha = hashlib.sha256(f"{CONTRACT_NAME}\0{array.dtype.str}\0{shape}\0".encode())  # <f4, |b1, |u1, <i4
-    sha.update(array.tobytes())
-    return sha.hexdigest()
+    array = np.asarray(array)
+    running = RunningDigest(array.dtype, array.shape)
+    running.update(array)
+    return running.hexdigest()
+
+
+class RunningDigest:
+    """The `digest` of an array whose elements come bit by bit, in C order.
+
+    dtype, shape  of the whole array
+    """
+
+    CHUNK = 1 << 20  # elements hashed at once: a copy in canonical form stays small
+
+    def __init__(self, dtype: npt.DTypeLike, shape: tuple[int, ...]) -> None:
+        self._dtype = np.dtype(dtype).newbyteorder("<")
+        sizes = ",".join(str(size) for size in shape)
+        self._sha = hashlib.sha256(f"{CONTRACT_NAME}\0{self._dtype.str}\0{sizes}\0".encode())  # <f4, |b1, |u1, <i4
+
+    def update(self, part: npt.NDArray[Any]) -> None:
+        """Add the next elements, an array of any shape."""
+        flat = np.ascontiguousarray(part).reshape(-1)
+        for start in range(0, flat.size, self.CHUNK):
+            piece = flat[start : start + self.CHUNK]
+            if piece.dtype == np.float32:
+                piece = canonical_bits(piece).view(np.float32)
+            self._sha.update(piece.astype(self._dtype, copy=False).data)
+
+    def hexdigest(self) -> str:
+        """Return the digest (hex) of what has been added."""
+        return self._sha.hexdigest()
 
 
 def combined_digest(entries: Mapping[str, str]) -> str:

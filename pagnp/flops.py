@@ -9,7 +9,6 @@ from pagnp.types import LayerMacs, Macs
 if TYPE_CHECKING:  # lower.py counts with these functions
     from pagnp.fuse import Layer
     from pagnp.lower import Plan
-    from pagnp.runner import Run
 
 
 def conv2d(h_out: int, w_out: int, weight_shape: tuple[int, ...]) -> int:
@@ -38,15 +37,18 @@ def layer(graph: Graph, layer: "Layer", values: Mapping[str, Value]) -> int:
     return 0
 
 
-def count_macs(plan: "Plan", run: "Run") -> Macs:
-    """Return the MACs of one image as in Result.macs."""
+def count_macs(plan: "Plan", counts: Mapping[str, int]) -> Macs:
+    """Return the MACs of one image as in Result.macs.
+
+    counts  layer -> pixels that were computed; a layer that is not in it was computed everywhere
+    """
     layers: dict[str, LayerMacs] = {}
     gated_dense, gated_executed = 0, 0
     for name, dense in plan.macs.items():
         if not dense:
             continue
         value = plan.values[name]
-        computed = run.counts.get(name, plan.n * value.h * value.w)
+        computed = counts.get(name, plan.n * value.h * value.w)
         executed = dense * computed // (plan.n * value.h * value.w)
         layers[name] = {"dense": dense, "executed": executed}
         if name in plan.gated:

@@ -85,7 +85,7 @@ def mark_text(mark, marks):
 def _enlarged(picture):
     """Repeat pixels a whole number of times until the longer side has SMALLEST_SIDE pixels."""
     factor = max(1, math.ceil(SMALLEST_SIDE / max(picture.shape[:2])))
-    return picture.repeat(factor, axis=0).repeat(factor, axis=1)
+    return picture if factor == 1 else picture.repeat(factor, axis=0).repeat(factor, axis=1)
 
 
 def _text_size(picture):

@@ -2,8 +2,10 @@
 
 import os
 from pathlib import Path
+from typing import NoReturn
 
 from pagnp import heads
+from pagnp.bands import BandPlan
 from pagnp.errors import MemoryLimitError
 from pagnp.graph import INPUT, Graph
 from pagnp.lower import Plan
@@ -12,30 +14,39 @@ from pagnp.types import Json, Size
 FLOAT = 4
 
 
-def call_bytes(graph: Graph, plan: Plan, size: Size, trace: bool = False, flip: bool = False) -> int:
-    """Return the bytes that `Model(image)` allocates at its peak for an image of `size` (h, w), results included."""
+def call_bytes(
+    graph: Graph, plan: Plan, size: Size, trace: bool = False, flip: bool = False, bands: BandPlan | None = None
+) -> int:
+    """Return the bytes that `Model(image)` allocates at its peak for an image of `size` (h, w), results included.
+
+    bands  of a run in bands; None: the whole image at once
+    """
     h, w = size
-    pixels, padded = h * w, plan.h * plan.w
+    pixels = h * w
     logits = sum(_elements(plan, name) for name in graph.outputs.values())
-    stay = 3 * pixels + FLOAT * graph.channels * padded + plan.bytes + FLOAT * logits * (2 if flip else 1)
+    stay = 3 * pixels * (2 if flip else 1) + FLOAT * logits * (2 if flip else 1)
+    stay += bands.bytes if bands else plan.bytes + FLOAT * graph.channels * plan.h * plan.w
     if trace:
         stay += sum(_bytes(plan, name) for name in plan.layers if name not in plan.private)
     decoding = [_decoding(head, plan, graph.outputs[head["output"]], size, flip) for head in graph.heads]
     stay += sum(result for _, result in decoding)
-    return stay + max([4 * FLOAT * padded, *(work for work, _ in decoding)])  # 4 maps: the ponder map in the making
+    ponder = FLOAT * pixels + 3 * FLOAT * min(heads.band_rows(1, plan.w), h) * plan.w
+    return stay + max([ponder, *(work for work, _ in decoding)])
 
 
 def _decoding(head: Json, plan: Plan, node: str, size: Size, flip: bool) -> tuple[int, int]:
-    """Return (bytes while a head is decoded, bytes of its result)."""
+    """Return (bytes while a head is decoded band by band, bytes of its result)."""
     value = plan.values[node]
     height, width = heads.upsampled_size(head, (value.h, value.w), (plan.h, plan.w))
-    large = FLOAT * value.c * height * width
+    rows = min(heads.band_rows(value.c, width), size[0])
+    upsampled, x = FLOAT * value.c * width * rows, FLOAT * value.c * size[1] * rows
+    cropped = x if width != size[1] else 0  # a copy
+    answer = 5 * size[1] * rows if head["decode"] == "argmax" else x
     picture = FLOAT * value.c * size[0] * size[1]
-    cropped = picture if (height, width) != size else 0
-    result = 5 * size[0] * size[1] if head["decode"] == "argmax" else picture
-    if flip:  # the cropped tensor, its mirror image (turned back, and as upsampled), their sum and their half
-        return picture + max(large + cropped, 4 * picture), result
-    return max(large + cropped, picture), result
+    result = picture if head["decode"] != "argmax" else size[0] * size[1] * (1 if value.c <= 256 else FLOAT)
+    if flip:  # the plain and the mirrored one, this turned back, the sum and its half
+        return max(x + upsampled + cropped, 5 * x), result
+    return max(upsampled + cropped, x + answer), result
 
 
 def _elements(plan: Plan, name: str) -> int:
@@ -47,21 +58,38 @@ def _bytes(plan: Plan, name: str) -> int:
     return _elements(plan, name) * (1 if plan.values[name].kind == "mask" else FLOAT)
 
 
+def fits(needed: int) -> bool:
+    """True if the machine has `needed` bytes to give, or does not tell."""
+    there = available()
+    return there is None or needed <= there
+
+
+def fits_well(needed: int) -> bool:
+    """True if a quarter of the memory stays free for what the caller does with the result, such as pictures."""
+    there = available()
+    return there is None or needed <= 0.75 * there
+
+
 def require(plan: Plan, needed: int) -> None:
     """Raise MemoryLimitError, naming the largest node, if the machine has not `needed` bytes to give."""
-    there = available()
-    if there is not None and needed > there:
-        name = max((name for name in plan.values if name != INPUT), key=lambda name: _elements(plan, name))
-        value, op = plan.values[name], plan.layers[name].op if name in plan.layers else "conv2d"
-        raise MemoryLimitError(
-            f"the run needs {needed / 2**20:.0f} MiB, {there / 2**20:.0f} MiB are free; the largest map is that of "
-            f"node '{name}' ({op}), {value.h}x{value.w} with {value.c} channels; use a smaller image"
-        )
+    if not fits(needed):
+        refuse(plan, needed)
+
+
+def refuse(plan: Plan, needed: int, tile: int | None = None) -> NoReturn:
+    """Raise MemoryLimitError; `tile` is the height of the bands in which the run would still need so much."""
+    name = max((name for name in plan.values if name != INPUT), key=lambda name: _elements(plan, name))
+    value, op = plan.values[name], plan.layers[name].op if name in plan.layers else "conv2d"
+    raise MemoryLimitError(
+        f"the run needs {needed / 2**20:.0f} MiB{f' even in bands of {tile} rows' if tile else ''}, "
+        f"{(available() or 0) / 2**20:.0f} MiB are free; the largest map is that of "
+        f"node '{name}' ({op}), {value.h}x{value.w} with {value.c} channels; use a smaller image"
+    )
 
 
 def available() -> int | None:
     """Return the bytes that this process may still allocate without swapping; None where that is not known."""
-    found = [_from_meminfo(), _from_cgroup()]
+    found = [_from_meminfo(), _from_cgroup(), _from_rlimit()]
     return min((amount for amount in found if amount is not None), default=_physical())
 
 
@@ -81,6 +109,20 @@ def _from_cgroup():
         stat = dict(line.split() for line in (folder / "memory.stat").read_text("ascii").splitlines())
         return max(0, limit - used + int(stat.get("inactive_file", 0)))
     except (OSError, ValueError):  # no cgroup v2, or "max": no limit
+        return None
+
+
+def _from_rlimit():
+    """What `ulimit -v` leaves of the address space."""
+    try:
+        import resource
+
+        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if limit == resource.RLIM_INFINITY:
+            return None
+        pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
+        return max(0, limit - pages * resource.getpagesize())
+    except (ImportError, OSError, ValueError):  # Windows, macOS
         return None
 
 

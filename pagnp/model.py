@@ -1,23 +1,26 @@
 """Model: a graph bound to a backend; images in, Results out."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Unpack, overload
 
 import numpy as np
 
 from pagnp import budget as budgets
-from pagnp import contract, gating, heads, memory
+from pagnp import gating, memory
 from pagnp.backends.base import get_backend
+from pagnp.bands import TILES, plan_bands
 from pagnp.canonical import canonical
+from pagnp.dispatch import Options
 from pagnp.errors import DtypeError, ShapeError, UsageError
-from pagnp.flops import count_macs
 from pagnp.graph import Graph
-from pagnp.lower import Plan, lower
+from pagnp.inference import Inference, Network
+from pagnp.lower import lower
 from pagnp.parameters import prepare
-from pagnp.result import Result, ponder_map
-from pagnp.runner import Options, execute
-from pagnp.types import AnyPicture, FilePath, GateMode, Json, Picture, Pictures, RunOptions, Size, Tensor
+from pagnp.result import Result
+from pagnp.runner import execute
+from pagnp.trace import Trace
+from pagnp.types import AnyPicture, FilePath, GateMode, Picture, Pictures, RunOptions, Size, Tensor
 
 PLANS_KEPT = 8
 
@@ -57,7 +60,7 @@ class Model:
         self.backend = get_backend("numba" if backend == "auto" else backend, threads)
         self._canonical = canonical(graph)
         self._parameters = prepare(self._canonical, self.backend)
-        self._plans: dict[Any, Plan] = {}
+        self._plans: dict[Any, Any] = {}
 
     @overload
     def __call__(self, image: Picture, **options: Unpack[RunOptions]) -> Result: ...
@@ -77,6 +80,8 @@ class Model:
         dense: bool = False,
         trace: bool | Literal["digests"] = False,
         flip: bool = False,
+        tile: int | None = None,
+        progress: Callable[[float], object] | None = None,
     ) -> Result | list[Result]:
         """Run the network on an image and return a Result; on a batch or list, a list of Results.
 
@@ -87,10 +92,14 @@ class Model:
         dense      compute every branch everywhere: same bits, more MACs
         trace      keep every layer in Result.layers; "digests": only its digest, in Result.layer_digests
         flip       average with the mirror image's prediction
+        tile       compute in bands of so many rows of the image: same bits, less memory; None: only where the whole
+                   image does not fit into memory (Result.tile says)
+        progress   called with the share of the work that is done, 0 to 1
         Raises:    ImageError, UsageError, ShapeError, MemoryLimitError.
         """
         options: RunOptions = {"budget": budget, "threshold": threshold, "seed": seed, "noise": noise}
         options |= {"gate_mode": gate_mode, "dense": dense, "trace": trace, "flip": flip}
+        options |= {"tile": tile, "progress": progress}
         from pagnp.image import from_array, load_image
 
         if isinstance(image, (list, tuple)) or (isinstance(image, np.ndarray) and image.ndim == 4):
@@ -121,18 +130,21 @@ class Model:
         run = execute(plan, self.backend, self._parameters, np.ascontiguousarray(x), options)
         return {output: run.value(name).copy() for output, name in graph.outputs.items()}
 
-    def plan(self, size: Size, *, dense: bool = False, trace: bool = False, flip: bool = False) -> PlanSummary:
+    def plan(
+        self, size: Size, *, dense: bool = False, trace: bool = False, flip: bool = False, tile: int | None = None
+    ) -> PlanSummary:
         """Return the PlanSummary of a call with an image of `size` (h, w): bytes at the peak (numba), MACs, layers."""
         h, w = size
         if not all(isinstance(side, (int, np.integer)) and side > 0 for side in (h, w)):
             raise ShapeError(f"plan: size is {size!r}, need two whole numbers (h, w) of at least 1")
         padded = self._padded(h, w)
         plan = self._plan(self._canonical, None, (1, *padded), dense)
+        bands = None if tile is None else self._bands(self._canonical, None, plan, dense, check_tile(tile))
         layers = [
             {"name": layer.name, "op": layer.op, "shape": plan.values[layer.name].shape, "macs": plan.macs[layer.name]}
             for layer in plan.layers.values()
         ]
-        needed = memory.call_bytes(self._canonical, plan, size, trace, flip)
+        needed = memory.call_bytes(self._canonical, plan, size, trace, flip, bands)
         return PlanSummary(needed, sum(plan.macs.values()), layers)
 
     def _padded(self, h, w):
@@ -151,119 +163,69 @@ class Model:
 
     def _plan(self, graph, gate_mode, shape, dense):
         n, h, w = shape[:3]
-        key = (n, h, w, dense, gate_mode)
-        plan = self._plans.get(key)
-        if plan is None:
-            plan = lower(graph, h, w, n, dense)
-            newest = [*self._plans.items(), (key, plan)][-PLANS_KEPT:]
+        return self._remembered((n, h, w, dense, gate_mode), lambda: lower(graph, h, w, n, dense))
+
+    def _bands(self, graph, gate_mode, plan, dense, tile):
+        key = (plan.h, plan.w, dense, gate_mode, tile, "bands")
+        return self._remembered(key, lambda: plan_bands(graph, plan, tile))
+
+    def _remembered(self, key, make):
+        """Return what `make` gave for `key` lately, or gives now."""
+        found = self._plans.get(key)
+        if found is None:
+            found = make()
+            newest = [*self._plans.items(), (key, found)][-PLANS_KEPT:]
             self._plans = dict(newest)  # replaced, never changed: no lock that a fork could leave locked
-        return plan
+        return found
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy by building anew: kernels and plans stay behind."""
         return Model, (self.graph, self.backend.name, self.backend.threads)
 
-    def _input(self, pixels):
-        """Normalise uint8 pixels (h, w, 3) and pad them to the model's multiple: float32 (1, h', w', 3)."""
-        from pagnp.ops.pointwise import normalize_image
-
-        h, w = pixels.shape[:2]
-        x = normalize_image(pixels, *input_scale_shift(self.graph.preprocess))
-        padded = self._padded(h, w)
-        out = np.zeros((1, *padded, 3), np.float32)
-        out[0, :h, :w] = x
-        return out
-
-    def _run_image(self, image, budget, threshold, seed, noise, gate_mode, dense, trace, flip):
+    def _run_image(
+        self, image, budget, threshold, seed, noise, gate_mode, dense, trace, flip, tile, progress
+    ):  # fmt: skip
         if self.graph.preprocess is None or self.graph.channels != 3:
             raise UsageError("the model says nothing about pixels (no preprocess entry for RGB); use Model.forward")
         graph = self._graph(gate_mode)
         budgets.check(budget, threshold, graph)
-        x = self._input(image.pixels)
-        plan = self._plan(graph, gate_mode, x.shape, dense)
+        plan = self._plan(graph, gate_mode, (1, *self._padded(*image.size)), dense)
         options = self._options(graph, plan, threshold, seed, noise)
-        memory.require(plan, memory.call_bytes(graph, plan, image.pixels.shape[:2], trace is True, flip))
+        bands = self._fitting_bands(graph, gate_mode, plan, dense, image.size, trace is True, flip, tile)
+        network = Network(graph, self.backend, self._parameters)
+        inference = Inference(network, image, plan, bands, options, progress)
+        inference.passes = 1 + bool(flip) + (budgets.PASSES if budget is not None else 0)
         if budget is not None:
-            options = replace(options, threshold=self._find_threshold(graph, gate_mode, x, options, budget))
-        mirrored = self._mirrored(graph, image, plan, options) if flip else {}
-        layers, digests = {}, {}
-
-        def watch(name, array):
-            if trace is True:
-                layers[name] = array[0].copy()
-            digests[name] = contract.digest(array[0])
-
-        run = execute(plan, self.backend, self._parameters, x, options, watch if trace else None)
-        result = self._result(graph, image, plan, run, mirrored, options)
+            sparse = self._plan(graph, gate_mode, (1, plan.h, plan.w), False)
+            sparse_bands = None if bands is None else self._bands(graph, gate_mode, sparse, False, bands.tile)
+            inference.find_threshold(budget, sparse, sparse_bands)
+        if not trace:
+            return inference.result(flip, None)
+        seen = Trace(keep=trace is True)
+        result = inference.result(flip, seen)
+        layers, digests = seen.ordered(list(plan.layers))
         return replace(result, layers=layers, layer_digests=digests)
 
-    def _mirrored(self, graph, image, plan, options):
-        """Return node -> logits (1, h', w', c) of the mirror image. Its run is over before the plain one begins."""
-        x = self._input(np.ascontiguousarray(image.pixels[:, ::-1]))
-        run = execute(plan, self.backend, self._parameters, x, options)
-        return {node: run.value(node).copy() for node in graph.outputs.values()}
-
-    def _find_threshold(self, graph, gate_mode, x, options, budget):
-        plan = self._plan(graph, gate_mode, x.shape, False)
-
-        def share_at(threshold):
-            run = execute(plan, self.backend, self._parameters, x, replace(options, threshold=threshold))
-            macs = count_macs(plan, run)
-            return macs["gated_executed"] / macs["gated_dense"] if macs["gated_dense"] else 0.0
-
-        return budgets.search(budget, share_at)
-
-    def _result(self, graph, image, plan, run, mirrored, options):
-        h, w = image.pixels.shape[:2]
-        masks = {name: run.value(name)[0].copy() for name in graph.gates() if plan.values[name].kind == "mask"}
-        rates = {}
-        for name in graph.multipools():
-            if plan.values[name].kind == "index":
-                rates[name] = np.asarray(graph.nodes[name].attrs["rates"], np.int32)[run.value(name)[0]]
-        hard = [name for name in masks if graph.nodes[name].op == "gate" and graph.nodes[name].attrs["mode"] == "hard"]
-        used = options.threshold
-        return Result(
-            size=(h, w),
-            outputs={head["name"]: self._decode(head, graph, plan, run, mirrored, h, w) for head in graph.heads},
-            logits={name: run.value(node)[0].copy() for name, node in self._logits(graph).items()},
-            masks=masks,
-            rates=rates,
-            ponder=np.ascontiguousarray(ponder_map(masks.values(), (plan.h, plan.w), self.backend)[:h, :w]),
-            macs=count_macs(plan, run),
-            thresholds={name: 0.0 if used is None else float(used) for name in hard},
-            heads={head["name"]: head for head in graph.heads},
-            pixels=image.digest,
-        )
-
-    def _logits(self, graph):
-        """Return name -> node: the heads' logits by head, other outputs by their own names."""
-        named = {head["name"]: graph.outputs[head["output"]] for head in graph.heads}
-        claimed = {head["output"] for head in graph.heads}
-        return {**named, **{name: node for name, node in graph.outputs.items() if name not in claimed}}
-
-    def _decode(self, head, graph, plan, run, mirrored, h, w):
-        node = graph.outputs[head["output"]]
-
-        def picture(logits):
-            up = heads.upsample(head, logits, (plan.h, plan.w), self.backend)
-            if head["task"] == "classification" and head["upsample"]["op"] == "none":
-                return up  # says something of the image, not of its pixels
-            if up.shape[1] < h or up.shape[2] < w:
-                raise ShapeError(
-                    f"head '{head['name']}': upsampled to {up.shape[1]}x{up.shape[2]}, the image is {h}x{w}"
-                )
-            return heads.crop(up, h, w)
-
-        x = picture(run.value(node))
-        if mirrored:
-            x = heads.flip_average(head, x, picture(mirrored[node]), self.backend)
-        return heads.decode(head, x, self.backend)
+    def _fitting_bands(self, graph, gate_mode, plan, dense, size, trace, flip, tile):
+        """Return None for a run of the whole image, or bands: those asked for, or the highest that fit into memory."""
+        bands = None
+        if tile is not None:
+            bands = self._bands(graph, gate_mode, plan, dense, check_tile(tile))
+            needed = memory.call_bytes(graph, plan, size, trace, flip, bands)
+        else:
+            needed = memory.call_bytes(graph, plan, size, trace, flip)
+            for height in (rows for rows in TILES if rows < plan.h):
+                if memory.fits_well(needed):
+                    break
+                bands = self._bands(graph, gate_mode, plan, dense, height)
+                needed = memory.call_bytes(graph, plan, size, trace, flip, bands)
+        if not memory.fits(needed):
+            memory.refuse(plan, needed, None if bands is None else bands.tile)
+        return bands
 
 
-def input_scale_shift(preprocess: Json) -> tuple[Tensor, Tensor]:
-    """Return float32 (3,) scale and shift of a preprocess entry, computed in float64 and rounded once."""
-    mean = np.asarray(preprocess["mean"], np.float64)
-    if preprocess["kind"] == "caffe":
-        return np.ones(3, np.float32), (-mean).astype(np.float32)
-    std = np.asarray(preprocess["std"], np.float64)
-    return (1.0 / (255.0 * std)).astype(np.float32), (-mean / std).astype(np.float32)
+def check_tile(tile: int) -> int:
+    """Return `tile`, a number of rows; raises UsageError unless it is a whole number of at least 1."""
+    if not isinstance(tile, (int, np.integer)) or isinstance(tile, bool) or tile < 1:
+        raise UsageError(f"tile is a number of rows of at least 1, got {tile!r}")
+    return int(tile)

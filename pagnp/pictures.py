@@ -11,12 +11,29 @@ from pagnp import colormaps
 NO_VALUE = (96, 96, 96)  # what NaN and infinity look like on a colour map
 MILLIMETRE = 0.001
 U16_MAX = 65535
+STRIP = 1 << 20  # pixels that are worked on at once where the arithmetic is in float64
+
+
+def _in_strips(function, *arrays):
+    """Return function(*arrays), whose result has a row for each row of the arrays, computed some rows at a time."""
+    height, width = arrays[0].shape[:2]
+    step = max(1, STRIP // max(width, 1))
+    first = function(*(array[:step] for array in arrays))
+    out = np.empty((height, *first.shape[1:]), first.dtype)
+    out[:step] = first
+    for start in range(step, height, step):
+        out[start : start + step] = function(*(array[start : start + step] for array in arrays))
+    return out
 
 
 def to_u8(values):
-    """Round `values` (any shape, 0..1 is the full range) to uint8; NaN becomes 0."""
-    share = np.clip(np.nan_to_num(np.asarray(values, np.float64), nan=0.0), 0, 1)
-    return np.floor(share * 255 + 0.5).astype(np.uint8)
+    """Round `values` ((h, w) or (h, w, c), 0..1 is the full range) to uint8; NaN becomes 0."""
+
+    def rounded(part):
+        share = np.clip(np.nan_to_num(np.asarray(part, np.float64), nan=0.0), 0, 1)
+        return np.floor(share * 255 + 0.5).astype(np.uint8)
+
+    return _in_strips(rounded, values)
 
 
 def resize_nearest(array, height, width):
@@ -41,13 +58,17 @@ def label_image(labels, palette):
 
 def overlay(image, labels, palette, opacity=0.6):
     """Return `image` (h, w, 3) uint8 tinted with the colours of `labels`, a dark line where the label changes."""
-    tint = np.asarray(palette, np.float64)[labels]
-    mixed = image * (1 - opacity) + tint * opacity
+    colours = np.asarray(palette, np.float64)
     edge = np.zeros(labels.shape, bool)
     edge[:, 1:] |= labels[:, 1:] != labels[:, :-1]
     edge[1:, :] |= labels[1:, :] != labels[:-1, :]
-    mixed[edge] *= 0.35
-    return np.clip(np.floor(mixed + 0.5), 0, 255).astype(np.uint8)
+
+    def mixed(pixels, labels, edge):
+        colour = pixels * (1 - opacity) + colours[labels] * opacity
+        colour[edge] *= 0.35
+        return np.clip(np.floor(colour + 0.5), 0, 255).astype(np.uint8)
+
+    return _in_strips(mixed, image, labels, edge)
 
 
 def present_classes(labels):
@@ -63,13 +84,17 @@ def depth_u16(depth, unit=None):
     depth    (h, w) float32
     returns  (h, w) uint16, float: millimetres where `unit` is "m" and they fit, else the largest value at 65535
     """
-    wide = np.asarray(depth, np.float64)
-    valid = np.isfinite(wide) & (wide >= 0)
-    largest = float(wide[valid].max()) if valid.any() else 0.0
+    valid = np.isfinite(depth) & (depth >= 0)
+    largest = float(np.max(depth, where=valid, initial=0))
     fits = unit == "m" and largest <= U16_MAX * MILLIMETRE
     step = MILLIMETRE if fits or largest == 0 else largest / U16_MAX
-    steps = np.floor(np.where(valid, wide, 0) / step + 0.5)
-    return np.clip(steps, 0, U16_MAX).astype(np.uint16), step
+
+    def steps(depth, valid):
+        return np.clip(np.floor(np.where(valid, depth, 0).astype(np.float64) / step + 0.5), 0, U16_MAX).astype(
+            np.uint16
+        )
+
+    return _in_strips(steps, depth, valid), step
 
 
 def value_range(values):
@@ -83,10 +108,14 @@ def value_range(values):
 
 def colour_map(values, low, high, name):
     """Colour (h, w) `values` by the map `name` from low to high; non-finite values are grey."""
-    wide = np.asarray(values, np.float64)
-    position = np.floor(np.clip((np.nan_to_num(wide) - low) / (high - low), 0, 1) * 255 + 0.5)
-    rgb = colormaps.TABLES[name][position.astype(np.int64)]
-    return np.where(np.isfinite(wide)[..., None], rgb, np.array(NO_VALUE, np.uint8))
+
+    def coloured(values):
+        wide = np.asarray(values, np.float64)
+        position = np.floor(np.clip((np.nan_to_num(wide) - low) / (high - low), 0, 1) * 255 + 0.5)
+        rgb = colormaps.TABLES[name][position.astype(np.int64)]
+        return np.where(np.isfinite(wide)[..., None], rgb, np.array(NO_VALUE, np.uint8))
+
+    return _in_strips(coloured, values)
 
 
 def counts(values, largest, name="magma"):
@@ -109,7 +138,7 @@ def categories(values, order, name="viridis"):
 
 def normals(vectors):
     """Return unit `vectors` (h, w, 3) as the usual RGB: -1..1 becomes 0..255 on each axis."""
-    return to_u8((np.asarray(vectors, np.float64) + 1) / 2)
+    return _in_strips(lambda part: to_u8((np.asarray(part, np.float64) + 1) / 2), vectors)
 
 
 def boundary(probability):

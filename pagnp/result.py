@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from pagnp import contract
+from pagnp import contract, heads
 from pagnp.backends.base import Backend
+from pagnp.dispatch import Rows
 from pagnp.types import Array, Index, Json, Macs, Mask, Size, Tensor
 
 
@@ -27,6 +28,7 @@ class Result:
     classes, palette   head -> class names / RGB colours, where the model file has them
     heads       head -> its entry in the model file
     pixels      digest of the decoded image
+    tile        rows of the bands that it was computed in, None for the whole image at once
     """
 
     size: Size
@@ -39,6 +41,7 @@ class Result:
     thresholds: dict[str, float]
     heads: dict[str, Json]
     pixels: str = ""
+    tile: int | None = None
     layers: dict[str, Array] = field(default_factory=dict)
     layer_digests: dict[str, str] = field(default_factory=dict)
 
@@ -76,11 +79,19 @@ class Result:
         return contract.combined_digest(self.digests)
 
 
-def ponder_map(masks: Iterable[Mask], size: Size, backend: Backend) -> Index:
-    """Return int32 (h, w): for each pixel the number of `masks` (arrays (h', w')) that are True there."""
+def ponder_map(masks: Iterable[Mask], padded: Size, size: Size, backend: Backend) -> Index:
+    """Return int32 (h, w): for each pixel the number of `masks` (arrays (h', w')) that are True there.
+
+    padded  (h, w) of the network's input, to which the masks belong; size: of the image, to which the map is cropped
+    """
+    (height, width), (h, w) = padded, size
     total = np.zeros(size, np.int32)
+    step = heads.band_rows(1, width)
     for mask in masks:
-        image = np.empty((1, *size, 1), np.float32)
-        backend.nearest(np.ascontiguousarray(mask, np.float32)[None, :, :, None], image)
-        total += image[0, :, :, 0].astype(np.int32)
+        source = np.ascontiguousarray(mask, np.float32)[None, :, :, None]
+        for first in range(0, h, step):
+            last = min(first + step, h)
+            band = np.empty((1, last - first, width, 1), np.float32)
+            backend.nearest(source, band, Rows(0, len(mask), first, height))
+            total[first:last] += band[0, :, :w, 0].astype(np.int32)
     return total

@@ -1,7 +1,7 @@
 """The types of the public API, each defined once; ARCHITECTURE.md says what the axes are."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar
 
 import numpy as np
@@ -68,3 +68,5 @@ class RunOptions(TypedDict, total=False):
     dense: bool
     trace: bool | Literal["digests"]
     flip: bool
+    tile: int | None
+    progress: Callable[[float], object] | None

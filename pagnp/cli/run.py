@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pagnp import outputs
+from pagnp import outputs, receipt
 from pagnp.cli.options import (
     BACKENDS,
     arch_option,
@@ -44,8 +44,15 @@ DECISIONS = ("ponder", "masks", "rates")  # the kinds that tell what gates decid
 @click.option("--dense", is_flag=True, help="Compute everything, then select: the same bits, more work.")
 @click.option("--flip", is_flag=True, help="Average with the mirrored image.")
 @click.option(
+    "--tile",
+    type=click.IntRange(min=1),
+    metavar="ROWS",
+    help="Compute in bands of so many rows: the same bits, less memory. Default: only where memory is short.",
+)
+@click.option(
     "--save", default=",".join(outputs.DEFAULT_KINDS), metavar="KINDS", help="What to write; default: all but npz."
 )
+@click.option("--receipt", "receipt_file", metavar="FILE", help="Write the digests of every layer, for pagnp verify.")
 @json_option
 @seed_option
 @click.option(
@@ -54,7 +61,7 @@ DECISIONS = ("ponder", "masks", "rates")  # the kinds that tell what gates decid
     help="For all gates, instead of the file's.",
 )
 @debug_option
-def command(weights, arch, images, out, overwrite, backend, threads, save, as_json, **call):
+def command(weights, arch, images, out, overwrite, backend, threads, save, receipt_file, as_json, **call):
     """Run a model on IMAGES (files or folders) and write its maps as pictures.
 
     \b
@@ -79,22 +86,31 @@ def command(weights, arch, images, out, overwrite, backend, threads, save, as_js
     for folder in {base.parent for base in bases.values()}:
         check_out(folder)
     check_targets(files, bases, overwrite)
+    recorder = None
+    if receipt_file is not None:
+        check_receipt(receipt_file, [weights, *([arch] if arch else [])], files, bases, overwrite)
+        recorder = receipt.Recorder(model, weights, arch)
+        call["trace"] = "digests"
     report = JsonReport() if as_json else TableReport(paths)
     try:
-        with progress(len(paths), long_run=backend == "numpy") as shown:
+        with progress(len(paths)) as shown:
             for path in paths:
                 shown.advance(path.name)
                 with failures:
-                    entry = run_one(model, path, files, bases[path], overwrite, call)
+                    entry = run_one(
+                        model, path, files, bases[path], overwrite, {**call, "progress": shown.share}, recorder
+                    )
                     with shown.pause():
                         report.add(entry)
     finally:  # whatever stopped the rest, what is done is told
         report.finish()
+    if recorder is not None:
+        finish_receipt(recorder, receipt_file, overwrite)
     return failures.exit_code
 
 
-def run_one(model, path, files, base, overwrite, call):
-    """Run one image, write its files, return its entry of the report."""
+def run_one(model, path, files, base, overwrite, call, recorder=None):
+    """Run one image, write its files, add it to the receipt, return its entry of the report."""
     from pagnp.image import load_image
 
     check_names(path, base, files)
@@ -105,7 +121,12 @@ def run_one(model, path, files, base, overwrite, call):
     except (ShapeError, MemoryLimitError) as error:  # these name nodes and sizes, not the image
         raise type(error)(f"{path}: {error}") from error
     seconds = time.perf_counter() - start
-    return describe(path, image, seconds, result, outputs.write(files, result, image, base, overwrite))
+    if result.tile != call["tile"]:
+        print_notices([f"{path}: memory is short, computed in bands of {result.tile} rows"])
+    written = outputs.write(files, result, image, base, overwrite)
+    if recorder is not None:
+        recorder.add(path, result, call)
+    return describe(path, image, seconds, result, written)
 
 
 def check_names(path, base, files):
@@ -158,7 +179,23 @@ def note_missing(kinds, files, save, gate_mode):
             print_notices([f"{why} no {', '.join(sorted(which))} to save"])
 
 
-def check_out(out):
+def check_receipt(file, read, files, bases, overwrite):
+    """Raise UsageError if the receipt `file` cannot be written, or is a file that the run reads or writes itself."""
+    written = [outputs.path_of(base, output) for base in bases.values() for output in files]
+    receipt.check_target(file, overwrite, [*read, *bases, *written])
+    receipt.check_names([*map(os.fspath, read), *map(str, bases)])
+    check_out(Path(file).parent, "--receipt")
+
+
+def finish_receipt(recorder, file, overwrite):
+    """Write the receipt of the images that were done, if there are any."""
+    if recorder.images:
+        recorder.write(file, overwrite)
+    else:
+        print_notices([f"no image was run, so there is no receipt {file}"])
+
+
+def check_out(out, option="--out"):
     """Raise UsageError if `out` is not a folder that we can write to or make."""
     if not os.fspath(out):
         raise UsageError("run: --out is empty; name a folder, for instance --out pagnp-out")
@@ -166,9 +203,9 @@ def check_out(out):
     while not os.path.lexists(existing) and existing != existing.parent:
         existing = existing.parent
     if not existing.is_dir():
-        raise UsageError(f"run: --out {out}: {existing} is a file, not a folder; choose another one")
+        raise UsageError(f"run: {option} {out}: {existing} is a file, not a folder; choose another one")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise UsageError(f"run: --out {out}: no permission to write to {existing}; choose another folder")
+        raise UsageError(f"run: {option} {out}: no permission to write to {existing}; choose another folder")
 
 
 def collect(images, out, failures):

@@ -15,12 +15,11 @@ TILE = 2048  # elements that softmax takes through its three passes while they a
 
 
 @jit
-def global_mean_f32(start, stop, x, out):
+def global_mean_f32(start, stop, x, divisor, out):
     """Average channels for tasks [start, stop), a task being (image, group of CHANNELS); x (n, h, w, c), out (n, c)."""
     _, h, w, c = x.shape
     groups = (c + CHANNELS - 1) // CHANNELS
     row_sum = np.empty(CHANNELS, np.float32)
-    divisor = np.float32(h * w)
     for task in range(start, stop):
         image = task // groups
         first = (task - image * groups) * CHANNELS
@@ -97,12 +96,12 @@ def l2_normalize_f32(start, stop, x, out):
             y[ci] = v[ci] / length
 
 
-def global_mean(x, out, threads=1):
-    """out (n, 1, 1, c) = the mean over the map: each row's sum, then the sum of the row sums."""
+def global_mean(x, out, count=None, threads=1):
+    """out (n, 1, 1, c) = each row's sum, then the sum of the row sums, divided by `count` (the map's pixels if None)."""
     n, h, w, c = x.shape
     tasks = n * -(-c // CHANNELS)
     chunk = grain(tasks, threads, SIMPLE, width=h * w * min(c, CHANNELS))
-    parallel(global_mean_f32, tasks, threads, x, out.reshape(n, c), chunk=chunk)
+    parallel(global_mean_f32, tasks, threads, x, np.float32(count or h * w), out.reshape(n, c), chunk=chunk)
 
 
 def softmax(x, out, threads=1):

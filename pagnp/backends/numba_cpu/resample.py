@@ -78,23 +78,30 @@ def nearest_f32(start, stop, x, iy, ix, out):
                 z[ci] = pixel[ci]
 
 
-def bilinear(x, align_corners, out, threads=1):
-    """out (n, h_out, w_out, c) = x resized; half-pixel centres, or corner on corner with `align_corners`."""
-    _, h_in, w_in, c = x.shape
-    n, h_out, w_out, _ = out.shape
+def bilinear(x, align_corners, out, rows=None, threads=1):
+    """out (n, h_out, w_out, c) = x resized; half-pixel centres, or corner on corner with `align_corners`.
+
+    rows  (first_in, h_in, first_out, h_out) where x and out are bands of rows of larger maps
+    """
+    w_in = x.shape[2]
+    n, height, w_out, c = out.shape
+    first_in, h_in, first_out, h_out = rows or (0, x.shape[1], 0, height)
     iy, wy = bilinear_places(h_in, h_out, align_corners)
+    iy = iy[:, first_out : first_out + height] - first_in
+    wy = wy[first_out : first_out + height]
     ix, wx = bilinear_places(w_in, w_out, align_corners)
-    chunk = grain(n * h_out, threads, SIMPLE, width=w_out * c)
-    parallel(bilinear_f32, n * h_out, threads, x, iy, wy, ix, wx, out.reshape(n * h_out, w_out, c), chunk=chunk)
+    chunk = grain(n * height, threads, SIMPLE, width=w_out * c)
+    parallel(bilinear_f32, n * height, threads, x, iy, wy, ix, wx, out.reshape(n * height, w_out, c), chunk=chunk)
 
 
-def nearest(x, out, threads=1):
-    """out (n, h_out, w_out, c) = x resized by PyTorch's rule for `nearest`."""
-    _, h_in, w_in, c = x.shape
-    n, h_out, w_out, _ = out.shape
-    iy, ix = nearest_places(h_in, h_out), nearest_places(w_in, w_out)
-    chunk = grain(n * h_out, threads, SIMPLE, width=w_out * c)
-    parallel(nearest_f32, n * h_out, threads, x, iy, ix, out.reshape(n * h_out, w_out, c), chunk=chunk)
+def nearest(x, out, rows=None, threads=1):
+    """out (n, h_out, w_out, c) = x resized by PyTorch's rule for `nearest`; rows as in bilinear."""
+    n, height, w_out, c = out.shape
+    first_in, h_in, first_out, h_out = rows or (0, x.shape[1], 0, height)
+    iy = nearest_places(h_in, h_out)[first_out : first_out + height] - first_in
+    ix = nearest_places(x.shape[2], w_out)
+    chunk = grain(n * height, threads, SIMPLE, width=w_out * c)
+    parallel(nearest_f32, n * height, threads, x, iy, ix, out.reshape(n * height, w_out, c), chunk=chunk)
 
 
 def bilinear_places(size_in, size_out, align_corners):

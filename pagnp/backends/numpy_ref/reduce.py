@@ -10,8 +10,8 @@ from pagnp.backends.numpy_ref.fma import Chain, products_may_underflow
 CHUNK = 16384  # pixels handled at once
 
 
-def global_mean(x, out):
-    """Fill `out` (n, 1, 1, c): each row from +0 over ox, then the row sums from +0 over oy, / f32(h*w)."""
+def global_mean(x, out, count=None):
+    """Fill `out` (n, 1, 1, c): each row from +0 over ox, then the row sums from +0 over oy, / f32(count or h*w)."""
     n, h, w, c = x.shape
     row_sum = np.zeros((n, h, c), np.float32)
     for ox in range(w):
@@ -19,7 +19,7 @@ def global_mean(x, out):
     total = np.zeros((n, c), np.float32)
     for oy in range(h):
         total = total + row_sum[:, oy]
-    np.divide(total, np.float32(h * w), out=out[:, 0, 0])
+    np.divide(total, np.float32(count or h * w), out=out[:, 0, 0])
 
 
 def softmax(x, out):

@@ -7,20 +7,25 @@ from pagnp.backends.numpy_ref.fma import fma_f32
 CHUNK = 65536  # output elements of one step
 
 
-def bilinear(x, align_corners, out):
-    """Fill `out` (n, h_out, w_out, c): columns first, t = fma(wx, b-a, a), u = fma(wx, d-c, c); y = fma(wy, u-t, t)."""
-    n, h_out, w_out, c = out.shape
-    y0, y1, wy = _positions(x.shape[1], h_out, align_corners)
-    x0, x1, wx = _positions(x.shape[2], w_out, align_corners)
+def bilinear(x, align_corners, out, rows=None):
+    """Fill `out` (n, h_out, w_out, c): columns first, t = fma(wx, b-a, a), u = fma(wx, d-c, c); y = fma(wy, u-t, t).
+
+    rows  (first_in, h_in, first_out, h_out) where x and out are bands of rows of larger maps
+    """
+    n, height, w_out, c = out.shape
+    first_in, h_in, first_out, h_out = rows or (0, x.shape[1], 0, height)
+    y0, y1, wy = (part[first_out : first_out + height] for part in positions(h_in, h_out, align_corners))
+    y0, y1 = y0 - first_in, y1 - first_in
+    x0, x1, wx = positions(x.shape[2], w_out, align_corners)
     wx, wy = wx[:, None], wy[:, None, None]
     step = max(1, CHUNK // (w_out * c))
     for batch in range(n):
-        for start in range(0, h_out, step):
-            rows = slice(start, min(start + step, h_out))
-            upper, lower = x[batch, y0[rows]], x[batch, y1[rows]]
+        for start in range(0, height, step):
+            part = slice(start, min(start + step, height))
+            upper, lower = x[batch, y0[part]], x[batch, y1[part]]
             t = _between(wx, upper[:, x0], upper[:, x1])
             u = _between(wx, lower[:, x0], lower[:, x1])
-            out[batch, rows] = _between(wy[rows], t, u)
+            out[batch, part] = _between(wy[part], t, u)
 
 
 def _between(weight, a, b):
@@ -28,7 +33,7 @@ def _between(weight, a, b):
     return fma_f32(weight, b - a, a)
 
 
-def _positions(length_in, length_out, align_corners):
+def positions(length_in, length_out, align_corners):
     """Return (i0, i1, w): the two source indices of each output index and the float32 weight of i1."""
     o = np.arange(length_out, dtype=np.int64)
     if align_corners:
@@ -40,15 +45,17 @@ def _positions(length_in, length_out, align_corners):
     return i0, i1, (numerator % denominator / denominator).astype(np.float32)
 
 
-def nearest(x, out):
-    """Fill `out` (n, h_out, w_out, c) with PyTorch's `nearest`: floor(o * (in/out)) in float32."""
-    iy = _nearest_index(x.shape[1], out.shape[1])
-    ix = _nearest_index(x.shape[2], out.shape[2])
+def nearest(x, out, rows=None):
+    """Fill `out` (n, h_out, w_out, c) with PyTorch's `nearest`: floor(o * (in/out)) in float32; rows as in bilinear."""
+    height = out.shape[1]
+    first_in, h_in, first_out, h_out = rows or (0, x.shape[1], 0, height)
+    iy = nearest_index(h_in, h_out)[first_out : first_out + height] - first_in
+    ix = nearest_index(x.shape[2], out.shape[2])
     for batch in range(x.shape[0]):
         out[batch] = x[batch, iy[:, None], ix]
 
 
-def _nearest_index(length_in, length_out):
+def nearest_index(length_in, length_out):
     step = np.float32(length_in) / np.float32(length_out)
     index = np.floor(np.arange(length_out).astype(np.float32) * step).astype(np.int64)
     return np.minimum(index, length_in - 1)

@@ -1,0 +1,155 @@
+"""One image through a network: pixels to input, plain and mirrored passes, the search for a budget, the Result."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+import numpy as np
+
+from pagnp import budget as budgets
+from pagnp import heads
+from pagnp.backends.base import Backend
+from pagnp.bandrun import BandRun, execute_bands
+from pagnp.bands import BandPlan
+from pagnp.dispatch import Options
+from pagnp.flops import count_macs
+from pagnp.graph import Graph
+from pagnp.image import Image
+from pagnp.lower import Plan
+from pagnp.parameters import Parameters
+from pagnp.result import Result, ponder_map
+from pagnp.runner import Run, execute
+from pagnp.trace import Trace
+from pagnp.types import Json, Pixels, Tensor
+
+Progress: TypeAlias = Callable[[float], object]
+
+
+@dataclass(frozen=True)
+class Network:
+    """What all images of a call share: a canonical graph, kernels and weights."""
+
+    graph: Graph
+    backend: Backend
+    parameters: Parameters
+
+
+class Inference:
+    """One image through the plan for its size; with `bands` a few rows at a time.
+
+    sparse   the perforated plan, with which a budget is searched (`plan` may be dense), and its bands
+    passes   runs of the network that the call takes at most, for the progress
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        image: Image,
+        plan: Plan,
+        bands: BandPlan | None,
+        options: Options,
+        progress: Progress | None = None,
+    ) -> None:
+        self.network, self.image, self.plan, self.bands = network, image, plan, bands
+        self.options, self.progress = options, progress
+        self.passes, self.begun = 1, 0
+
+    def find_threshold(self, budget: float, plan: Plan, bands: BandPlan | None) -> None:
+        """Set the threshold that brings the gated convs nearest to `budget`, searched with a perforated plan."""
+        search = Inference(self.network, self.image, plan, bands, self.options, self._share)
+
+        def share_at(threshold: np.float32) -> float:
+            search.options = replace(self.options, threshold=threshold)
+            macs = count_macs(plan, search._execute(self.image.pixels).counts)
+            self.begun += 1
+            return macs["gated_executed"] / macs["gated_dense"] if macs["gated_dense"] else 0.0
+
+        self.options = replace(self.options, threshold=budgets.search(budget, share_at))
+
+    def result(self, flip: bool, trace: Trace | None) -> Result:
+        """Run the image (with `flip` its mirror image before) and return the Result without what `trace` collects."""
+        mirrored: dict[str, Tensor] = {}
+        if flip:  # this run is over, and its maps are gone, before the plain one begins
+            run = self._execute(np.ascontiguousarray(self.image.pixels[:, ::-1]))
+            mirrored = {node: run.value(node).copy() for node in self.network.graph.outputs.values()}
+            del run
+            self.begun += 1
+        return self._result(self._execute(self.image.pixels, trace), mirrored)
+
+    def _share(self, share):
+        if self.progress is not None:
+            self.progress((self.begun + share) / self.passes)
+
+    def _execute(self, pixels: Pixels, trace: Trace | None = None) -> Run | BandRun:
+        network, watch = self.network, None if trace is None else trace.add
+        source = Source(pixels, network.graph.preprocess or {}, (self.plan.h, self.plan.w))
+        common = (network.backend, network.parameters)
+        progress = None if self.progress is None else self._share
+        if self.bands is None:
+            x = source.rows(0, self.plan.h)
+            return execute(self.plan, *common, x, self.options, watch, progress)
+        return execute_bands(self.plan, self.bands, *common, source.rows, self.options, watch, progress)
+
+    def _result(self, run, mirrored):
+        graph, plan, size = self.network.graph, self.plan, self.image.size
+        masks = {name: run.value(name)[0].copy() for name in graph.gates() if plan.values[name].kind == "mask"}
+        rates = {}
+        for name in graph.multipools():
+            if plan.values[name].kind == "index":
+                rates[name] = np.asarray(graph.nodes[name].attrs["rates"], np.int32)[run.value(name)[0]]
+        hard = [name for name in masks if graph.nodes[name].op == "gate" and graph.nodes[name].attrs["mode"] == "hard"]
+        used = self.options.threshold
+        padded = plan.h, plan.w
+        return Result(
+            size=size,
+            outputs={head["name"]: self._answer(head, run, mirrored) for head in graph.heads},
+            logits={name: run.value(node)[0].copy() for name, node in _logits(graph).items()},
+            masks=masks,
+            rates=rates,
+            ponder=ponder_map(masks.values(), padded, size, self.network.backend),
+            macs=count_macs(plan, run.counts),
+            thresholds={name: 0.0 if used is None else float(used) for name in hard},
+            heads={head["name"]: head for head in graph.heads},
+            pixels=self.image.digest,
+            tile=None if self.bands is None else self.bands.tile,
+        )
+
+    def _answer(self, head, run, mirrored):
+        node = self.network.graph.outputs[head["output"]]
+        padded = self.plan.h, self.plan.w
+        return heads.predict(head, run.value(node), mirrored.get(node), padded, self.image.size, self.network.backend)
+
+
+def _logits(graph):
+    """Return name -> node: the heads' logits by head, other outputs by their own names."""
+    named = {head["name"]: graph.outputs[head["output"]] for head in graph.heads}
+    claimed = {head["output"] for head in graph.heads}
+    return {**named, **{name: node for name, node in graph.outputs.items() if name not in claimed}}
+
+
+class Source:
+    """The network's input, row by row: uint8 pixels (h, w, 3) normalised, then +0 to the size of the plan."""
+
+    def __init__(self, pixels: Pixels, preprocess: Json, padded: tuple[int, int]) -> None:
+        self.pixels, self.padded = pixels, padded
+        self.scale, self.shift = input_scale_shift(preprocess)
+
+    def rows(self, first: int, last: int) -> Tensor:
+        """Return rows first..last-1 as float32 (1, rows, w, 3)."""
+        from pagnp.ops.pointwise import normalize_image
+
+        h, w = self.pixels.shape[:2]
+        out = np.zeros((1, last - first, self.padded[1], 3), np.float32)
+        if first < h:
+            real = self.pixels[first : min(last, h)]
+            out[0, : len(real), :w] = normalize_image(real, self.scale, self.shift)
+        return out
+
+
+def input_scale_shift(preprocess: Json) -> tuple[Tensor, Tensor]:
+    """Return float32 (3,) scale and shift of a preprocess entry, computed in float64 and rounded once."""
+    mean = np.asarray(preprocess["mean"], np.float64)
+    if preprocess["kind"] == "caffe":
+        return np.ones(3, np.float32), (-mean).astype(np.float32)
+    std = np.asarray(preprocess["std"], np.float64)
+    return (1.0 / (255.0 * std)).astype(np.float32), (-mean / std).astype(np.float32)

@@ -22,7 +22,7 @@ from pagnp.rowmaps import Frame, Resize, Spread, Windows
 from pagnp.runner import execute
 from pagnp.testing.interpret import interpret
 
-GRAPHS = int(os.environ.get("PAGNP_RANDOM_GRAPHS", "120"))
+GRAPHS = 60  # test_random_graphs.py takes more of them
 HEADS = {
     "labels": {"task": "segmentation", "classes": 5},
     "normals": {"task": "normals", "upsample": {"op": "nearest"}},
@@ -142,6 +142,15 @@ def test_a_result_in_bands_is_the_whole_result(model, image, call, tile):
     assert (got.macs, got.thresholds, got.pixels) == (want.macs, want.thresholds, want.pixels)
     assert not compare(got.ponder, want.ponder)
     assert (got.tile, want.tile) == (tile, None)
+
+
+def test_a_budget_is_the_same_on_every_backend_and_tile(model, image, backend_name):
+    want = model(image, budget=0.3)
+    assert 0 < len(set(want.thresholds.values())) and want.digest != model(image).digest
+    other = pagnp.Model(model.graph, backend_name, threads=1)
+    for tile in (None, 24):
+        got = other(image, budget=0.3, tile=tile)
+        assert (got.digest, got.thresholds, got.macs) == (want.digest, want.thresholds, want.macs)
 
 
 def test_given_noise_in_bands(image):

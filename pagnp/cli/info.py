@@ -12,6 +12,7 @@ from pagnp.cli.streams import emit, printable
 
 WIDTH = 110
 LABEL = 12  # columns of the table's left side, at least
+BAND = 64  # rows of a band, for the memory that an image takes at least
 
 
 @click.command("info")
@@ -53,7 +54,12 @@ def summarise(model, path, h, w):
         "multipools": multipools,
         "heads": graph.heads,
         "outputs": graph.outputs,
-        "at": {"size": [h, w], "macs": int(plan.macs), "bytes": int(plan.bytes)},
+        "at": {
+            "size": [h, w],
+            "macs": int(plan.macs),
+            "bytes": int(plan.bytes),
+            "bytes_in_bands": int(model.plan((h, w), tile=BAND).bytes),
+        },
         "layers": [{**layer, "shape": list(layer["shape"]), "macs": int(layer["macs"])} for layer in plan.layers],
     }
 
@@ -75,9 +81,9 @@ def table(summary):
     rows += [("head", _head(head)) for head in summary["heads"]]
     heads = {head["output"] for head in summary["heads"]}
     rows += [("output", name) for name in summary["outputs"] if name not in heads]
-    rows.append(
-        (f"at {h}x{w}", f"{summary['at']['macs'] / 1e9:.3f} GMAC, {summary['at']['bytes'] / 2**20:.1f} MiB of memory")
-    )
+    whole, bands = (summary["at"][key] / 2**20 for key in ("bytes", "bytes_in_bands"))
+    memory = f"{whole:.1f} MiB of memory" + (f" ({bands:.1f} MiB with --tile {BAND})" if bands < whole else "")
+    rows.append((f"at {h}x{w}", f"{summary['at']['macs'] / 1e9:.3f} GMAC, {memory}"))
     left = max(LABEL, *(len(label) + 2 for label, _ in rows))
     lines = []
     for label, text in rows:

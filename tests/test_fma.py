@@ -1,8 +1,10 @@
-"""The exact fma of the NumPy backend: constructed ties, subnormals, libm's fmaf and exact fractions."""
+"""Every fma of the engine: constructed ties, subnormals, the instruction, libm's fmaf and exact fractions."""
 
 import ctypes
 import ctypes.util
+import importlib
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from pagnp.backends.numpy_ref import fma
 from pagnp.backends.numpy_ref.fma import Chain, fma_f32, products_may_underflow, require_subnormals
 from pagnp.contract import compare
 from pagnp.errors import ContractError
+
+TOOLS = Path(__file__).resolve().parent.parent / "tools"
 
 
 def _f32(*bits):
@@ -132,6 +136,50 @@ def test_chain_steps_equal_fma(kind):
             chain.step(one, row_c.astype(np.float64))
             value = fma_f32(one, row_c, value)
             assert not compare(chain.value, value)
+
+
+@pytest.fixture
+def check_fma(monkeypatch):
+    """tools/check_fma.py as a module."""
+    monkeypatch.syspath_prepend(str(TOOLS))
+    return importlib.import_module("check_fma")
+
+
+def test_every_fma_on_a_million_triples(check_fma):
+    """What tools/check_fma.py does on 10^8; a wrong fma must differ on the classes that are made for it."""
+    references, told = check_fma.judges(), set()
+    if not references:
+        pytest.skip("neither an FMA unit nor a C library with fmaf here")
+    for name in check_fma.CLASSES:
+        triple = check_fma.draw(name, 15, 0, 1 << 17)
+        counts, bits, lines = check_fma.check(triple, check_fma.CANDIDATES, references)
+        assert bits == 0 and not any(counts.values()), (name, counts, lines)
+        caught, _, _ = check_fma.check(triple, check_fma.WRONG, references)
+        told |= {(wrong, name) for wrong in check_fma.WRONG if caught[wrong] > 100}
+    assert told >= {
+        *(("two steps", name) for name in check_fma.CLASSES),
+        *(("float64", name) for name in ("near_midpoints", "subnormal_results", "overflow_edge")),
+        *(("ties away", name) for name in ("midpoints", "near_midpoints", "subnormal_results", "overflow_edge")),
+    }
+
+
+def test_a_difference_is_counted_and_shown(check_fma):
+    a, b, c = _f32(0x3F800000, 0x40000000, 0x7FC00000), _f32(*[0x3F800000] * 3), _f32(0, 0, 0)
+
+    def off_by_one(a, b, c):
+        return (fma_f32(a, b, c).view(np.uint32) ^ np.uint32(3)).view(np.float32)
+
+    counts, bits, lines = check_fma.check((a, b, c), {"off": off_by_one}, {"numpy": fma_f32})
+    assert counts == {"off": 2} and bits == 4  # NaN is one class
+    assert lines == ["fma(3F800000, 3F800000, 00000000) is 3F800003 by off, 3F800000 by numpy"]
+
+
+def test_the_tool_is_one_command(check_fma, capsys):
+    assert check_fma.main(["--count", "1", "--seed", "3", "--jobs", "1", "--classes", "midpoints"]) == 0
+    first, row, last = capsys.readouterr().out.splitlines()
+    assert first.startswith("seed 3; judged by ")
+    assert row.startswith("midpoints") and "numba scalar 0" in row
+    assert last.startswith("262,144 triples, 0 results and 0 bits differ")
 
 
 def test_multiply_then_add_would_be_caught():

@@ -1,5 +1,8 @@
 """Values known from outside: Random123's Philox vectors, exp, log and sigmoid at their ends and against mpmath."""
 
+import importlib
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -49,6 +52,21 @@ def test_gumbel_noise_from_its_words(backend_name):
     for k in (4, 5):
         u = mpmath.mpf((int(words[0, k - 4]) >> 9) * 2 + 1) / 2**24
         assert abs(got[0, 1, k] + mpmath.log(-mpmath.log(u))) < 1e-6
+
+
+@pytest.mark.parametrize("form", ["torch", "kong2018"])
+def test_noise_is_the_nearest_float32(form, monkeypatch):
+    """A part of what tools/check_noise.py does for every word; a float32 logarithm would not pass."""
+    pytest.importorskip("mpmath")
+    if np.finfo(np.longdouble).nmant < 63:
+        pytest.skip("NumPy's long double is no wider than double here")
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parent.parent / "tools"))
+    tool = importlib.import_module("check_noise")
+    monkeypatch.setattr(tool, "WORDS_AT_ONCE", 1 << 16)
+    worst, _, misrounded = tool.worst_of(form, 1 << 16)
+    assert 0.49 < worst <= 0.5 and misrounded == 0
+    monkeypatch.setattr(tool, "log64", lambda x: np.log(x.astype(np.float32)).astype(np.float64))
+    assert tool.worst_of(form, 1 << 16)[2] > 1000
 
 
 @pytest.mark.parametrize("name", EXACT)

@@ -1,8 +1,11 @@
-// Measure exp, exp10, log and sigmoid of pagnp-bits/1 on all 2^32 float32 inputs against 80-bit functions.
-// Usage: g++ -O2 -ffp-contract=off tools/sweep_transcendentals.cpp -o sweep && ./sweep [exp|exp10|log|sigmoid] [step]
+// Measure exp, exp10, log and sigmoid of pagnp-bits/1 on all 2^32 float32 inputs against 80-bit functions,
+// or print their digests. Usage: g++ -O2 -ffp-contract=off tools/sweep_transcendentals.cpp -o sweep, then
+//   ./sweep [exp|exp10|log|sigmoid] [step]              worst errors; `step` takes only every step-th input
+//   ./sweep digests [exp|exp10|log|sigmoid] [chunk]     SHA-256 of each chunk and of all, or of one chunk: the lines
+//                                                       that tools/sweep_digests.py writes and checks
 
-// Written from docs/NUMERICS.md alone, so that it also checks the page. All four on one core: about ten minutes.
-// `step` takes only every step-th input. The exit status is 1 if an error reaches 0.50000002 ulp or an end is wrong.
+// Written from docs/NUMERICS.md alone, so that it also checks the page. All four on one core: errors 10 to 15 minutes,
+// digests seven. The exit status is 1 if an error reaches 0.50000002 ulp or an end is wrong.
 
 #include <algorithm>
 #include <cctype>
@@ -12,7 +15,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <deque>
 #include <string>
+#include <vector>
+
+#include "sha256.h"
 
 static_assert(LDBL_MANT_DIG >= 64, "long double must be wider than double (x86 with GCC or Clang)");
 static_assert(FLT_EVAL_METHOD == 0, "float and double must be evaluated as such");
@@ -156,14 +163,63 @@ bool sweep(const Op &op, uint64_t step) {
     return worst < 0.50000002L && wrong_ends == 0;
 }
 
+const uint64_t CHUNKS = 1024, CHUNK_SIZE = 1 << 22;
+
+// Writes the SHA-256 of one chunk's outputs, little-endian, every NaN as 7FC00000.
+void chunk_digest(const Op &op, uint64_t chunk, uint8_t digest[32]) {
+    std::vector<uint8_t> bytes(4 * CHUNK_SIZE);
+    for (uint64_t i = 0; i < CHUNK_SIZE; i++) {
+        float value = op.value(bits_as<float>(uint32_t(chunk * CHUNK_SIZE + i)));
+        uint32_t word = std::isnan(value) ? 0x7FC00000u : bits_as<uint32_t>(value);
+        for (int byte = 0; byte < 4; byte++) bytes[4 * i + byte] = uint8_t(word >> (8 * byte));
+    }
+    Sha256 sha;
+    sha.update(bytes.data(), bytes.size());
+    sha.finish(digest);
+}
+
+// Lines `function chunk sha256` of the chunks from first to last, after all of them `function all sha256`.
+void print_digests(const Op &op, uint64_t first, uint64_t last) {
+    Sha256 all;
+    uint8_t digest[32];
+    for (uint64_t chunk = first; chunk <= last; chunk++) {
+        chunk_digest(op, chunk, digest);
+        all.update(digest, sizeof digest);
+        printf("%s %llu %s\n", op.name, (unsigned long long)chunk, hex(digest).c_str());
+        fflush(stdout);
+    }
+    all.finish(digest);
+    if (first == 0 && last == CHUNKS - 1) printf("%s all %s\n", op.name, hex(digest).c_str());
+}
+
+int usage() {
+    fprintf(stderr, "usage: sweep [exp|exp10|log|sigmoid] [step]  or  sweep digests [exp|exp10|log|sigmoid] [chunk]\n");
+    return 2;
+}
+
 int main(int argc, char **argv) {
-    std::string only = argc > 1 && !isdigit(argv[1][0]) ? argv[1] : "";
-    uint64_t step = argc > 1 && isdigit(argv[argc - 1][0]) ? strtoull(argv[argc - 1], nullptr, 10) : 1;
-    bool good = step > 0, found = false;
+    std::deque<std::string> words(argv + 1, argv + argc);
+    bool digests = !words.empty() && words[0] == "digests";
+    if (digests) words.pop_front();
+    std::string only;
+    for (const Op &op : OPS) {
+        if (!only.empty() || words.empty() || words[0] != op.name) continue;
+        only = op.name;
+        words.pop_front();
+    }
+    bool has_number = words.size() == 1 && isdigit(words[0][0]);
+    uint64_t number = has_number ? strtoull(words[0].c_str(), nullptr, 10) : 1;
+    if (words.size() > has_number || (digests ? number >= CHUNKS : number == 0)) return usage();
+
+    bool good = true;
+    if (digests) printf("# C++: tools/sweep_transcendentals.cpp, compiler %s\n", __VERSION__);
     for (const Op &op : OPS) {
         if (!only.empty() && only != op.name) continue;
-        found = true;
-        good = good && sweep(op, step);
+        if (digests) {
+            print_digests(op, has_number ? number : 0, has_number ? number : CHUNKS - 1);
+        } else {
+            good = sweep(op, number) && good;
+        }
     }
-    return good && found ? 0 : 1;
+    return good ? 0 : 1;
 }

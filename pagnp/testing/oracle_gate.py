@@ -140,6 +140,6 @@ def gumbel_uniform(index, seed, gate_index, form, y0, x0):
 
 
 def gumbel_noise(index, shape, seed, gate_index, form, y0, x0):
-    """g = -log(-log(u)), correctly rounded from u; the engine's float64 log is allowed one ULP."""
+    """g = -log(-log(u)), correctly rounded from u; so is the engine's, for every u there is (tools/check_noise.py)."""
     u = gumbel_uniform(index, seed, gate_index, form, y0, x0)
     return round_to_f32(-scalar.true_log(-scalar.true_log(u)))

@@ -3,12 +3,17 @@
 import functools
 import json
 import math
+import re
 from importlib import resources
 
 from pagnp.errors import ModelFileError
 
 MAX_BYTES = 16 << 20
 MAX_DEPTH = 16  # the deepest honest path is nodes[i].attrs.padding[k]: 4
+MAX_VALUES = 2_000_000  # ResNet-101 with gates has 20,000; 16 MiB of [] would take 350 MiB in memory
+
+# Strings and brackets. A string need not end: else every quote of a bad one would be tried as a beginning.
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
 def canonical(document):
@@ -17,29 +22,46 @@ def canonical(document):
     return text.encode("utf-8")
 
 
-def parse(data, label, fix="export again"):
+def parse(data, label, fix="export again", max_bytes=MAX_BYTES):
     """Return the JSON document in the bytes `data`; `label` ("model.h5: graph") begins every message.
 
-    Raises: ModelFileError if it is over MAX_BYTES or MAX_DEPTH, not UTF-8 or JSON, has a key twice,
+    Size, number of values and depth are checked before anything is built.
+    Raises: ModelFileError if it is over `max_bytes`, MAX_VALUES or MAX_DEPTH, not UTF-8 or JSON, has a key twice,
             NaN, Infinity or a number beyond float64, or a string with control characters.
     """
-    if len(data) > MAX_BYTES:
-        raise ModelFileError(f"{label} is {len(data)} bytes, need at most {MAX_BYTES}; {fix}")
+    if len(data) > max_bytes:
+        raise ModelFileError(f"{label} is {len(data)} bytes, need at most {max_bytes}; {fix}")
+    data = bytes(data)
     try:
+        _check_nesting(data)
         document = json.loads(
-            bytes(data).decode("utf-8"),
+            data.decode("utf-8"),
             object_pairs_hook=_object,
             parse_constant=_constant,
             parse_float=_float,
             parse_int=_int,
         )
-        _check_tree(document)
+        _check_strings(document)
         canonical(document)  # a lone surrogate escape has no UTF-8 form
-    except RecursionError as error:
-        raise ModelFileError(f"{label} is nested deeper than {MAX_DEPTH} levels; {fix}") from error
     except ValueError as error:
         raise ModelFileError(f"{label} is not valid JSON: {_one_line(str(error))}; {fix}") from error
     return document
+
+
+def _check_nesting(data):
+    """Raise ValueError for too many values or levels; a host's recursion limit may be higher than its stack."""
+    count = data.count(b",") + data.count(b"[") + data.count(b"{")
+    if count > MAX_VALUES:
+        raise ValueError(f"has {count} values, need at most {MAX_VALUES}")
+    depth = 0
+    for token in _TOKEN.finditer(data):
+        first = data[token.start()]
+        if first in b"[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
+        elif first in b"]}":
+            depth -= 1
 
 
 def _object(pairs):
@@ -68,20 +90,18 @@ def _int(text):
     return int(text)
 
 
-def _check_tree(document):
-    """Raise ValueError for a tree that is too deep or has strings with control characters."""
-    todo = [(document, 1)]
+def _check_strings(document):
+    """Raise ValueError for strings with control characters: names reach terminals and file names."""
+    todo = [document]
     while todo:
-        value, depth = todo.pop()
+        value = todo.pop()
         if isinstance(value, str):
-            # Names reach terminals and file names; an escape sequence must not.
             if not value.isprintable() and any(ord(c) < 32 or 127 <= ord(c) < 160 for c in value):
-                raise ValueError(f"the string {ascii(value)[:60]} has control characters")
-        elif isinstance(value, (dict, list)):
-            if depth > MAX_DEPTH:
-                raise ValueError(f"nested deeper than {MAX_DEPTH} levels")
-            children = [*value, *value.values()] if isinstance(value, dict) else value
-            todo.extend((child, depth + 1) for child in children)
+                raise ValueError(f"the string {ascii(value[:60])} has control characters")
+        elif isinstance(value, dict):
+            todo += [*value, *value.values()]
+        elif isinstance(value, list):
+            todo += value
 
 
 def schema():
@@ -96,7 +116,9 @@ def _validator(part):
     whole = schema()
     if part:
         whole = {"$schema": whole["$schema"], "$defs": whole["$defs"], "$ref": f"#/$defs/{part}"}
-    return jsonschema.Draft202012Validator(whole)
+    # JSON Schema takes 3.0 for an integer; sizes are whole numbers, and no float may become one.
+    types = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
+    return jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=types)(whole)
 
 
 def check_schema(document, label, part="", fix="export again"):

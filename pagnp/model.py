@@ -203,8 +203,8 @@ class Model:
             return inference.result(flip, None)
         seen = Trace(keep=trace is True)
         result = inference.result(flip, seen)
-        layers, digests = seen.ordered(list(plan.layers))
-        return replace(result, layers=layers, layer_digests=digests)
+        layers, digests, probes = seen.ordered(list(plan.layers))
+        return replace(result, layers=layers, layer_digests=digests, layer_probes=probes)
 
     def _fitting_bands(self, graph, gate_mode, plan, dense, size, trace, flip, tile):
         """Return None for a run of the whole image, or bands: those asked for, or the highest that fit into memory."""

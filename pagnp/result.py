@@ -25,6 +25,7 @@ class Result:
     thresholds  gate -> the t of `z[1] - z[0] > t` used for this image
     layers      layer -> array without the batch axis, in order (only with trace=True)
     layer_digests   layer -> digest of that array, in order (with trace=True or trace="digests")
+    layer_probes    layer -> the bits of a few of its elements, as pagnp.probes.of gives them (likewise)
     classes, palette   head -> class names / RGB colours, where the model file has them
     heads       head -> its entry in the model file
     pixels      digest of the decoded image
@@ -44,6 +45,7 @@ class Result:
     tile: int | None = None
     layers: dict[str, Array] = field(default_factory=dict)
     layer_digests: dict[str, str] = field(default_factory=dict)
+    layer_probes: dict[str, str] = field(default_factory=dict)
 
     @property
     def gate_count(self) -> int:

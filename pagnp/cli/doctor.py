@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import shutil
+import threading
 import warnings
 from importlib import metadata
 from pathlib import Path
@@ -15,7 +16,7 @@ from pagnp.cli.options import BACKENDS, debug_option, json_option
 from pagnp.cli.streams import emit
 from pagnp.errors import PagnpError
 
-PACKAGES = ("numpy", "numba", "llvmlite", "h5py", "pillow", "click", "jsonschema", "rich")
+PACKAGES = ("numpy", "numba", "llvmlite", "h5py", "pillow", "click", "jsonschema", "rich", "mpmath")
 FEATURES = ("sse4.2", "avx", "fma", "avx2", "avx512f", "neon")
 # a, b, c and the bits of fma(a, b, c). A product rounded before the addition, or a float64 sum rounded to float32
 # (double rounding: the second and third row are a hair beside a tie), gives other bits.
@@ -28,6 +29,9 @@ FMA_CASES = (
 )
 SAMPLE_ROWS = 2  # rows of each op out of the conformance table
 SAMPLE_SIZE = 20_000  # elements: larger rows are left to the tests
+PATIENCE = 4  # seconds until all worker threads must have come
+TINY = np.full((1, 1, 1, 64), 2.0**-149, np.float32)
+REPORT = "delete the kernel cache and try again; if it stays, report it with this output"
 
 
 @click.command("doctor")
@@ -56,9 +60,10 @@ def run_checks():
         yield cpu()
     for name, backend in backends.items():
         yield guarded(f"{name}: fma", fma, backend)
-        yield guarded(f"{name}: subnormals", subnormals, backend)
+        yield guarded(f"{name}: subnormals", in_workers if name == "numba" else subnormals, backend)
+        yield guarded(f"{name}: sample", sample, backend)
     if len(backends) == len(BACKENDS):
-        yield guarded("sample digest", sample, backends)
+        yield guarded("ops", ops_agree, backends)
     if "numba" in backends:
         yield kernel_cache()
     yield gpu()
@@ -129,15 +134,57 @@ def fma(backend):
 
 
 def subnormals(backend):
-    """Check that the smallest numbers survive in every worker thread."""
-    tiny = np.full((1, 256, 256, 4), 2.0**-149, np.float32)
-    out = np.empty_like(tiny)
-    backend.mul(tiny, np.ones((1, 1, 1, 1), np.float32), out)
-    alive = np.array_equal(out.view(np.uint32), tiny.view(np.uint32))
+    """Check that the smallest numbers survive in this thread."""
+    alive = tiny_numbers_live(backend)
     return alive, "kept" if alive else "flushed to zero", "unload libraries built with -ffast-math"
 
 
-def sample(backends):
+def tiny_numbers_live(backend):
+    """Return whether a kernel that runs in this thread keeps the smallest float32."""
+    out = np.empty_like(TINY)
+    backend.mul(TINY, np.ones((1, 1, 1, 1), np.float32), out)
+    return np.array_equal(out.view(np.uint32), TINY.view(np.uint32))
+
+
+def in_workers(backend):
+    """Check that the smallest numbers survive in every worker thread: each waits for all others, then computes."""
+    from pagnp.backends.base import get_backend
+    from pagnp.backends.numba_cpu import threads
+
+    alone, alive = get_backend("numba", 1), {}  # a kernel of one thread runs in the thread that calls it
+    together = threading.Barrier(backend.threads)
+
+    def probe(start, stop):
+        together.wait(PATIENCE)
+        alive[threading.get_ident()] = tiny_numbers_live(alone)
+
+    try:
+        threads.parallel(probe, backend.threads, backend.threads, chunk=1)
+    except threading.BrokenBarrierError:
+        return (
+            False,
+            f"not all {backend.threads} worker threads came within {PATIENCE} s",
+            "free the machine; try again",
+        )
+    flushing = sum(not kept for kept in alive.values())
+    detail = f"flushed to zero in {flushing} of {len(alive)} threads" if flushing else f"kept in {len(alive)} thread(s)"
+    return not flushing, detail, "unload libraries built with -ffast-math"
+
+
+def sample(backend):
+    """Hold every layer of the built-in network against the digests that pagnp is shipped with."""
+    from pagnp.testing import sample as built_in
+
+    wrong = built_in.differing(backend)
+    if wrong:
+        detail = (
+            f"{len(wrong)} of {len(built_in.EXPECTED)} digests differ from the shipped ones, first that of {wrong[0]}"
+        )
+        return False, detail, REPORT
+    return True, f"{len(built_in.EXPECTED)} digests as shipped"
+
+
+def ops_agree(backends):
     """Hold every op's first rows of the conformance table on each backend against numpy."""
     from pagnp.contract import combined_digest, compare, digest
     from pagnp.testing import cases
@@ -152,7 +199,7 @@ def sample(backends):
             if difference:
                 wrong.append(f"{name}: {row.id}: {' '.join(str(difference).split())}")
     if wrong:
-        return False, f"{len(wrong)} of {len(picked)} differ; {wrong[0]}", "delete the kernel cache; then report it"
+        return False, f"{len(wrong)} of {len(picked)} differ; {wrong[0]}", REPORT
     return True, f"{combined_digest(digests)[:16]} ({len(picked)} rows, the same on {', '.join(backends)})"
 
 

@@ -18,8 +18,10 @@ COMMANDS = {
     "run": "Run a model on images; write label maps, depth, masks and more as pictures.",
     "info": "Show what is inside a model file and what it costs.",
     "compare": "Run a model on several backends and compare every layer to the bit.",
+    "verify": "Replay a receipt of `run` to the bit; name the first difference and its cause.",
     "convert": "Make a self-contained model file from a plain state_dict.",
     "doctor": "Check that this machine can keep the numerical contract.",
+    "vectors": "Write cases with their expected bits for other kernels, or check outputs against them.",
 }
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
 BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader of our output went away

@@ -90,6 +90,7 @@ def command(weights, arch, images, out, overwrite, backend, threads, save, recei
     if receipt_file is not None:
         check_receipt(receipt_file, [weights, *([arch] if arch else [])], files, bases, overwrite)
         recorder = receipt.Recorder(model, weights, arch)
+        recorder.require_room(bases)
         call["trace"] = "digests"
     report = JsonReport() if as_json else TableReport(paths)
     try:

@@ -4,13 +4,14 @@ Slow and simple on purpose: every rewrite in lower.py is held against this.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
 from pagnp import ops
 from pagnp.backends.base import BackendLike
 from pagnp.canonical import norm_scale_shift
-from pagnp.graph import INPUT, Graph
+from pagnp.graph import INPUT, Graph, Node
 from pagnp.types import Array, Number, Tensor
 
 
@@ -26,11 +27,23 @@ def interpret(
     values = {INPUT: x}
     for node in graph.nodes.values():
         ins = [values[name] for name in node.inputs]
-        if node.op == "gate":
-            values[node.name] = _gate(node, ins[0], backend, (noise or {}).get(node.name), seed, threshold)
-        else:
-            values[node.name] = _evaluate(graph, node, ins, backend)
+        values[node.name] = evaluate(graph, node, ins, backend, (noise or {}).get(node.name), seed, threshold)
     return values
+
+
+def evaluate(
+    graph: Graph,
+    node: Node,
+    ins: list[Any],
+    backend: BackendLike = "numpy",
+    noise: Tensor | None = None,
+    seed: int = 0,
+    threshold: Number | None = None,
+) -> Array:
+    """Return the array of one `node` of a canonical `graph` from the arrays of its inputs."""
+    if node.op == "gate":
+        return _gate(node, ins[0], backend, noise, seed, threshold)
+    return _evaluate(graph, node, ins, backend)
 
 
 def _evaluate(graph, node, ins, backend):

@@ -97,7 +97,7 @@ def l2_normalize_f32(start, stop, x, out):
 
 
 def global_mean(x, out, count=None, threads=1):
-    """out (n, 1, 1, c) = each row's sum, then the sum of the row sums, divided by `count` (the map's pixels if None)."""
+    """out (n, 1, 1, c) = each row's sum, then the sum of the row sums, by `count` (None: the map's pixels)."""
     n, h, w, c = x.shape
     tasks = n * -(-c // CHANNELS)
     chunk = grain(tasks, threads, SIMPLE, width=h * w * min(c, CHANNELS))

@@ -14,6 +14,7 @@ import torch_rows
 from front_door import call_front_door
 
 from pagnp.contract import compare
+from pagnp.errorbound.conv import conv64
 from pagnp.testing.cases import arrange
 
 GOLDEN = Path(__file__).parent / "golden" / "torch_ops.npz"
@@ -81,7 +82,7 @@ def test_bounds_are_tight_enough_to_see_a_missing_term():
     lesser = args["weight"].copy()
     lesser[0, 1, 0] = 0
     full, less = (
-        torch_rows.error_bounds.conv64(args["x"], w, *(args[n] for n in ("stride", "padding", "dilation", "groups")))
+        conv64(args["x"], w, *(args[n] for n in ("stride", "padding", "dilation", "groups")))
         for w in (args["weight"], lesser)
     )
     seen = np.abs(full - less) > torch_rows.bound(case)

@@ -18,6 +18,7 @@ MODULES = (
     *("pagnp", "pagnp.ops", "pagnp.ops.checks", "pagnp.nn", "pagnp.nn.builder", "pagnp.nn.spec"),
     *("pagnp.model", "pagnp.result", "pagnp.graph", "pagnp.lower", "pagnp.runner", "pagnp.heads", "pagnp.shapes"),
     *("pagnp.contract", "pagnp.errors", "pagnp.backends.base", "pagnp.image", "pagnp.modelfile", "pagnp.statedict"),
+    *("pagnp.errorbound", "pagnp.errorbound.network", "pagnp.errorbound.reference", "pagnp.errorbound.rows"),
     *("pagnp.testing.case", "pagnp.testing.cases", "pagnp.testing.interpret", "pagnp.testing.oracle"),
 )
 TORCH_MODULES = ("pagnp.torch", "pagnp.torch.nn", "pagnp.torch.losses", "pagnp.torch.export")

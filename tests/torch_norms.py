@@ -2,10 +2,9 @@
 
 from dataclasses import dataclass
 
-import error_bounds
 import numpy as np
 
-from pagnp import ops
+from pagnp import errorbound, ops
 from pagnp.canonical import norm_scale_shift
 from pagnp.graph import Node
 from pagnp.testing import fills
@@ -81,12 +80,8 @@ def ours(row, backend):
 def bound(row):
     """Return the greatest difference allowed at each element."""
     x, weight, bias, vectors = row.arrays()
-    part = {name: vector.astype(np.float64) for name, vector in vectors.items()}
+    part = {**vectors, "eps": EPS, **({"bias": bias} if row.bias else {})}
     if not row.conv:
-        return error_bounds.batch_norm(x.astype(np.float64), 0.0, part)
-    window = (1, 1), (1, 1, 1, 1), (1, 1), 1
-    value = error_bounds.conv64(x, weight, *window)
-    error = 2 * error_bounds.gamma(45) * error_bounds.conv64(np.abs(x), np.abs(weight), *window)
-    if row.bias:
-        value, error = value + bias, error + 2 * error_bounds.U * (np.abs(value) + error + np.abs(bias))
-    return error_bounds.batch_norm(value, error, part)
+        return errorbound.bound("norm", {"x": x, "norm": part}, x.shape)
+    place = {"stride": (1, 1), "padding": (1, 1, 1, 1), "dilation": (1, 1), "groups": 1}
+    return errorbound.bound("conv2d", {"x": x, "weight": weight, "norm": part, **place}, (*x.shape[:3], row.channels))

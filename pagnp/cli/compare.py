@@ -1,9 +1,11 @@
-"""`pagnp compare`: one image through several backends, every layer held to the bit."""
+"""`pagnp compare`: one image through several backends, every layer held to the bit; or against somebody's arrays."""
 
 import json
 
 import click
+from click.core import ParameterSource
 
+from pagnp.cli import reference_report
 from pagnp.cli.options import (
     BACKENDS,
     arch_option,
@@ -27,16 +29,33 @@ SHOWN = 12  # hex digits of a digest in the table
 @click.argument("image", required=False, metavar="[IMAGE]")
 @click.option("--random-image", metavar="HxW", help="Use noise of this size (see --seed) instead of an image.")
 @click.option("--backends", default=",".join(BACKENDS), show_default=True, metavar="LIST")
+@click.option("--reference", metavar="FILE.npz", help="Hold one backend against these arrays, within error bounds.")
+@click.option("--backend", type=click.Choice(("auto", *BACKENDS)), default="auto", help="With --reference.")
+@click.option("--skip-unknown", is_flag=True, help="With --reference: leave out arrays that are no layer's.")
 @threads_option
 @click.option("--dense", is_flag=True, help="Compute everything, private layers included, and compare these too.")
 @seed_option
 @json_option
 @debug_option
-def command(weights, arch, image, random_image, backends, threads, dense, seed, as_json):
+@click.pass_context
+def command(
+    ctx, weights, arch, image, random_image, backends, reference, backend, skip_unknown, threads, dense, seed, as_json
+):
     """Run IMAGE on several backends; print the digest of every layer and the first difference.
 
     The first backend of the list is what the others are held against. Exit code 1 if any bit differs.
+
+    With --reference, hold every layer against arrays that somebody saved (from PyTorch, say): names are those of
+    `pagnp info --json`, and a key "input" is the network's input in place of IMAGE. Exit code 1 if any is out of the
+    error bound computed for it. docs/NUMERICS.md, "Against other libraries", says how to save such a file.
     """
+    check_options(ctx, reference)
+    if reference is not None:
+        pixels = None if image is None and random_image is None else read_pixels(image, random_image, seed)
+        found = reference_report.check_reference(weights, arch, backend, threads, seed, reference, pixels, skip_unknown)
+        text = json.dumps(reference_report.as_json(*found), indent=2) if as_json else None
+        emit(text or "\n".join(reference_report.table(found[0])))
+        return 0 if found[0].first is None else 1
     names = parse_backends(backends)
     pixels = read_pixels(image, random_image, seed)
     results = {}
@@ -50,6 +69,19 @@ def command(weights, arch, image, random_image, backends, threads, dense, seed, 
     else:
         emit("\n".join(table(names, rows, difference)))
     return 0 if difference is None else 1
+
+
+def check_options(ctx, reference):
+    """Raise UsageError for options that belong to the other way of comparing."""
+    wrong = ("backends", "dense") if reference is not None else ("backend", "skip_unknown")
+    for name in wrong:
+        if ctx.get_parameter_source(name) == ParameterSource.COMMANDLINE:
+            option = "--" + name.replace("_", "-")
+            raise UsageError(
+                f"compare: {option} does not go with --reference"
+                if reference is not None
+                else f"compare: {option} goes with --reference alone"
+            )
 
 
 def parse_backends(text):

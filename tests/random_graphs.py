@@ -1,9 +1,14 @@
 """Random small graphs over all ops of opset: nested selects, maskeds, shared branches, tied weights, odd sizes.
 
 The sizes of one input are fixed while a graph grows, so that branches fit together; everything follows from the seed.
+A Recipe says what is left of a seed's graph when a failing one is made smaller (random_graphs_shrink.py).
 """
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
+from random_graphs_recipe import Recipe
 
 from pagnp import nodecheck, opset
 from pagnp.canonical import canonical
@@ -17,9 +22,10 @@ UNARY = ("relu", "relu", "sigmoid", "exp", "exp10", "log", "softmax", "l2_normal
 class RandomGraph:
     """A graph under construction: `values` says what exists; a method adds nodes and returns the name of the last."""
 
-    def __init__(self, seed):
+    def __init__(self, seed, size=None):
         self.rng = np.random.default_rng(seed)
         h, w = self.rng.integers(1, 10, 2) if self.one_in(6) else self.rng.integers(5, 12, 2)
+        h, w = size or (h, w)
         self.graph = Graph(int(self.rng.integers(1, 6)))
         self.values = {INPUT: Value("tensor", int(h), int(w), self.graph.channels)}
         self.gate_modes = ("hard",) if self.rng.random() < 0.7 else opset.GATE_MODES
@@ -230,6 +236,11 @@ class RandomGraph:
         soft = self.values[control].kind == "tensor"
         return self.add("blend" if soft else "select", (control, *branches))
 
+    def take(self, number, seed):
+        """Take the step of a number: its draws are its own, so that they stay when another step is left out."""
+        self.rng = np.random.default_rng([seed, number])
+        self.step()
+
     def step(self):
         """Try one more piece; what does not fit leaves some nodes that nobody reads."""
         x = self.pick(self.tensors())
@@ -249,22 +260,45 @@ class RandomGraph:
         except (GraphError, ShapeError):
             pass
 
-    def finish(self):
-        """Name some outputs, among them what nobody reads yet, and return the canonical graph."""
+    def finish(self, outputs=None):
+        """Name some outputs, among them what nobody reads yet, or the nodes `outputs`; return the canonical graph."""
         readers = self.graph.readers()
         tensors = [n for n in self.graph.nodes if self.values[n].kind == "tensor"]
         ends = [n for n in tensors if not readers[n]]
         self.rng.shuffle(ends)
         chosen = dict.fromkeys(ends[: self.number(1, 3)] + ([self.pick(tensors)] if self.one_in(4) else []))
-        self.graph.outputs = {f"out{i}": name for i, name in enumerate(chosen)}
+        self.graph.outputs = {f"out{i}": name for i, name in enumerate(outputs or chosen)}
         return canonical(self.graph.validate())
 
+    def leave_out(self, name, source):
+        """Let who read the node `name` read `source`, a value alike that stands before it."""
+        names = list(self.graph.nodes)
+        if self.values[name] != self.values[source] or source in names[names.index(name) :]:
+            raise GraphError(f"{source} cannot stand for {name}")
+        for reader in list(self.graph.nodes.values()):
+            inputs = tuple(source if n == name else n for n in reader.inputs)
+            self.graph.nodes[reader.name] = replace(reader, inputs=inputs)
 
-def random_graph(seed):
-    """Return (canonical graph, h, w) of a seed."""
-    g = RandomGraph(seed)
-    steps = g.number(2, 8)
-    while steps > 0 or not g.graph.nodes:
-        g.step()
-        steps -= 1
-    return g.finish(), g.values[INPUT].h, g.values[INPUT].w
+
+def grow(recipe):
+    """Return the RandomGraph of a Recipe after its steps; `taken` holds their numbers."""
+    g = RandomGraph(recipe.seed, recipe.size)
+    count, g.taken = g.number(2, 8), []
+    for number in itertools.count() if recipe.steps is None else recipe.steps:
+        if recipe.steps is None and number >= count and g.graph.nodes:
+            break
+        g.take(number, recipe.seed)
+        g.taken.append(number)
+    for name, source in recipe.without:
+        g.leave_out(name, source)
+    return g
+
+
+def random_graph(recipe):
+    """Return (canonical graph, h, w) of a Recipe or a seed.
+
+    Raises: GraphError, ShapeError, KeyError if what a Recipe leaves fits together no more.
+    """
+    recipe = recipe if isinstance(recipe, Recipe) else Recipe(recipe)
+    g = grow(recipe)
+    return g.finish(recipe.outputs), g.values[INPUT].h, g.values[INPUT].w

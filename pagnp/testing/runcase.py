@@ -71,7 +71,7 @@ def _guard_args(args):
     return guarded_args, watched
 
 
-def _call(case, kernels, arrangement, args, out):
+def call_kernel(case, kernels, arrangement, args, out):
     """Call the kernel with `out` last; return its result for kernels that return one."""
     if case.op == "conv2d":
         args = {"packed" if k == "weight" else k: v for k, v in args.items()}
@@ -91,7 +91,7 @@ def run(case: Case, kernels: Kernels, prefill: int = PREFILLS[0]) -> tuple[Array
     args, watched = _guard_args(plain)
     if arrangement.in_place:
         args = {name: out.array if name == "residual" else args[name] for name in arrangement.args}
-    got = _call(case, kernels, arrangement, args, out.array)
+    got = call_kernel(case, kernels, arrangement, args, out.array)
     problems = [f"{name}: input changed" for name, guarded, before in watched if guarded.array.tobytes() != before]
     problems += [f"{name}: bytes around the input changed" for name, guarded, _ in watched if guarded.broken()]
     if out.broken():

@@ -31,7 +31,10 @@ class Band:
     def grow(self, keep: int, last: int) -> Array:
         """Forget the rows before `keep`, make room for rows up to `last` and return the new ones."""
         if keep > self.base:
-            self.array[:, : self.top - keep] = self.array[:, keep - self.base : self.top - self.base]
+            kept, shift = self.top - keep, keep - self.base
+            for y in range(0, kept, shift):  # rows that overlap their new place would be copied twice
+                stop = min(y + shift, kept)
+                self.array[:, y:stop] = self.array[:, y + shift : stop + shift]
             self.base = keep
         first, self.top = self.top, last
         return self.rows(first, last)

@@ -10,7 +10,8 @@ bits are those of a whole run. Integers only here; `bandrun` executes.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from pagnp.fuse import CONVS, Layer
+from pagnp import scratch
+from pagnp.fuse import CONVS, Layer, at_size
 from pagnp.graph import INPUT, Graph
 from pagnp.lower import Plan
 from pagnp.rowmaps import Frame, Resize, RowMap, Same, Spread, Whole, Windows
@@ -24,7 +25,7 @@ class Unit:
 
     reads      (name of a unit, which of its rows) in the kernel's order; a conv's residual is the last
     sites      name of the unit that says at which pixels it is computed; None: everywhere
-    row_bytes  of the map; scratch: bytes beside it, a row
+    row_bytes  of the map; scratch: bytes beside it, a row; fixed: bytes beside it, however many rows
     kept       all rows stay to the end; shown: it is no private layer
     """
 
@@ -36,6 +37,7 @@ class Unit:
     rule: str = ""
     sites: str | None = None
     scratch: int = 0
+    fixed: int = 0
     kept: bool = False
     shown: bool = True
     users: list[tuple["Unit", RowMap]] = field(default_factory=list, repr=False)
@@ -54,13 +56,14 @@ class Task:
 
 @dataclass
 class BandPlan:
-    """The units in order, the tasks in order, rows that each unit has room for, and the peak of bytes."""
+    """The units in order, the tasks in order, rows that each unit has room for, bytes at the peak and at the end."""
 
     tile: int
     units: dict[str, Unit]
     tasks: list[Task]
     room: dict[str, int]
     bytes: int
+    left: int
 
 
 def site_name(number: int) -> str:
@@ -83,7 +86,7 @@ def plan_bands(graph: Graph, plan: Plan, tile: int) -> BandPlan:
     for y in range(tile, plan.h, tile):
         schedule.advance({name: _share(y, plan.h, unit.height) for name, unit in ends.items()})
     schedule.advance({name: unit.height for name, unit in units.items() if unit.shown})
-    return BandPlan(tile, units, schedule.tasks, schedule.room, _peak(schedule))
+    return BandPlan(tile, units, schedule.tasks, schedule.room, *_peak(schedule))
 
 
 def _share(y, height, of):
@@ -137,23 +140,23 @@ class _Schedule:
 
 
 def _peak(schedule):
-    """Return the most bytes that maps and scratch take at once."""
+    """Return the most bytes that maps and scratch take at once, and those of the maps that are left at the end."""
     now, peak, alive = 0, 0, set()
     for task in schedule.tasks:
         unit = task.unit
         if unit.name not in alive:
             alive.add(unit.name)
             now += unit.row_bytes * schedule.room[unit.name]
-        peak = max(peak, now + unit.scratch * (task.last - task.first))
+        peak = max(peak, now + unit.fixed + unit.scratch * (task.last - task.first))
         now -= sum(schedule.units[name].row_bytes * schedule.room[name] for name in task.free)
-    return peak
+    return peak, now
 
 
 def _units(graph: Graph, plan: Plan) -> Iterator[Unit]:
     """Yield the units of a plan in execution order."""
     kept = {*graph.outputs.values(), *graph.gates(), *graph.multipools()}
     x = plan.values[INPUT]
-    yield Unit(INPUT, x.h, 4 * x.w * x.c)
+    yield Unit(INPUT, x.h, 4 * x.w * x.c, scratch=4 * x.w * x.c)
     branches: dict[str, dict[int, list[Layer]]] = {}  # owner -> slot -> private layers in execution order
     for name, place in plan.private.items():
         branches.setdefault(place.owner, {}).setdefault(place.slot, []).append(plan.layers[name])
@@ -166,14 +169,11 @@ def _units(graph: Graph, plan: Plan) -> Iterator[Unit]:
                     yield _site_unit(graph, plan, number)
             for inner in private:
                 yield _layer_unit(graph, plan, inner, False)
-        if layer.residual and plan.values[layer.residual].shape != plan.values[layer.members[0]].shape:
-            for name in layer.members:  # its add broadcasts at this size: no epilogue does that
-                node = graph.nodes[name]
-                yield _layer_unit(graph, plan, Layer(name, node, node.inputs), name in kept)
-        elif layer.op == "global_mean":
+        if layer.op == "global_mean":
             yield from _mean_units(plan, layer, layer.name in kept)
-        else:
-            yield _layer_unit(graph, plan, layer, layer.name in kept)
+            continue
+        for part in at_size(graph, layer, plan.values):
+            yield _layer_unit(graph, plan, part, part.name in kept)
 
 
 def _site_unit(graph, plan, number):
@@ -212,19 +212,19 @@ def _layer_unit(graph, plan, layer, kept):
     if sites:
         reads.append((sites, Same()))
     unit = Unit(layer.name, value.h, width, tuple(reads), layer, "", sites, kept=kept, shown=place is None)
-    unit.scratch = _scratch(plan, layer, unit)
+    unit.scratch, unit.fixed = _scratch(plan, layer, unit), scratch.fixed(graph, layer, plan.values)
     return unit
 
 
 def _scratch(plan, layer, unit):
-    """Bytes a row that a kernel takes beside its arrays: padded inputs, sites, gathered rows, noise."""
-    x = plan.values[layer.inputs[0]]
-    total = 12 * plan.values[layer.name].w if unit.sites else 0
-    if layer.op == "conv2d" and x.c < 16:  # a padded copy; see backends/numba_cpu/conv.py
-        total += 4 * (x.w + sum(layer.node.attrs["padding"][2:])) * x.c * layer.node.attrs["stride"][0]
-    if unit.sites and layer.op != "conv2d":
-        total += unit.row_bytes + sum(4 * plan.values[name].w * plan.values[name].c for name in layer.inputs)
-    return total + (8 * x.w * x.c if layer.op == "gate" else 0)
+    """Bytes beside the arrays for a row of the result: what the kernel takes, the list of sites, gathered rows."""
+    stride = layer.node.attrs["stride"][0] if layer.op == "conv2d" else 1
+    total = stride * scratch.of_row(layer, plan.values)
+    if unit.sites:
+        total += (scratch.LISTING + 4) * plan.values[layer.name].w
+        if layer.op != "conv2d":
+            total += unit.row_bytes + sum(4 * plan.values[name].w * plan.values[name].c for name in layer.inputs)
+    return total
 
 
 def _alike(source, out):

@@ -1,8 +1,9 @@
 """Join nodes to layers: what one epilogue writes is one layer. Layers depend on the graph alone."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
-from pagnp.graph import INPUT, Graph, Node
+from pagnp.graph import INPUT, Graph, Node, Value
 
 CONVS = ("conv2d", "conv_transpose2d")
 
@@ -46,6 +47,17 @@ def fuse(graph: Graph) -> dict[str, Layer]:
         if node.name not in inside:
             layers[node.name] = Layer(node.name, node, node.inputs, members=(node.name,))
     return {name: layers[name] for name in graph.nodes if name in layers}
+
+
+def at_size(graph: Graph, layer: Layer, values: Mapping[str, Value]) -> list[Layer]:
+    """Return what `layer` is at an image's size: itself, or its members where its add broadcasts.
+
+    values  node name -> Value at that size; no epilogue broadcasts
+    """
+    if layer.residual is None or values[layer.residual].shape == values[layer.members[0]].shape:
+        return [layer]
+    nodes = [graph.nodes[name] for name in layer.members]
+    return [Layer(node.name, node, node.inputs) for node in nodes]
 
 
 class _Joiner:

@@ -18,7 +18,7 @@ def predict(head: Json, logits: Tensor, mirrored: Tensor | None, padded: Size, s
     padded    (h, w) of the network's input; size: of the image, to which the answer is cropped
     Raises:   ShapeError where the upsampled logits are smaller than the image.
     """
-    if head["task"] == "classification" and head["upsample"]["op"] == "none":  # says something of the image as a whole
+    if is_of_whole(head):
         x = logits if mirrored is None else flip_average(head, logits, mirrored, backend)
         return decode(head, x, backend)
     h, w = size
@@ -39,6 +39,11 @@ def predict(head: Json, logits: Tensor, mirrored: Tensor | None, padded: Size, s
         answer[first:last] = part
     assert answer is not None
     return answer
+
+
+def is_of_whole(head: Json) -> bool:
+    """True if `head` says something of the image as a whole: its answer has the size of its logits."""
+    return bool(head["task"] == "classification" and head["upsample"]["op"] == "none")
 
 
 def band_rows(channels: int, width: int) -> int:

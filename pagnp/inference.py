@@ -22,6 +22,8 @@ from pagnp.runner import Run, execute
 from pagnp.trace import Trace
 from pagnp.types import Json, Pixels, Tensor
 
+STRIP = 1 << 16  # pixels that are normalised at once
+
 Progress: TypeAlias = Callable[[float], object]
 
 
@@ -140,9 +142,10 @@ class Source:
 
         h, w = self.pixels.shape[:2]
         out = np.zeros((1, last - first, self.padded[1], 3), np.float32)
-        if first < h:
-            real = self.pixels[first : min(last, h)]
-            out[0, : len(real), :w] = normalize_image(real, self.scale, self.shift)
+        step = max(1, STRIP // w)
+        for y in range(first, min(last, h), step):
+            real = self.pixels[y : min(y + step, last, h)]
+            out[0, y - first : y - first + len(real), :w] = normalize_image(real, self.scale, self.shift)
         return out
 
 

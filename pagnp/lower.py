@@ -5,16 +5,14 @@ Every rewrite here keeps the bits (docs/NUMERICS.md says why); tests/test_lower.
 
 from dataclasses import dataclass
 
-from pagnp import buffers, flops
-from pagnp.buffers import layer_of
+from pagnp import buffers, flops, scratch
 from pagnp.errors import ShapeError
-from pagnp.fuse import CONVS, Layer, fuse
+from pagnp.fuse import CONVS, Layer, at_size, fuse
 from pagnp.graph import Graph, Value
 from pagnp.opset import MOST_PIXELS
 from pagnp.perforate import Private, SiteSet, perforate
 from pagnp.types import MaybeNone
 
-NARROW_INPUT = 16  # channels: see backends/numba_cpu/conv.py
 SITE_RULES = ("pick", "grow", "union")  # kinds of the steps that make a site set
 
 
@@ -76,8 +74,8 @@ def lower(graph: Graph, h: int, w: int, n: int = 1, dense: bool = False) -> Plan
             emit.layer(layer)
     macs = {layer.name: flops.layer(graph, layer, values) for layer in layers.values()}
     places, arena_bytes = buffers.plan(emit.steps, values, n, set(graph.outputs.values()))
-    scratch = max((_scratch_bytes(graph, step, sets, values, n) for step in emit.steps), default=0)
-    total = arena_bytes + _small_bytes(emit.steps, sets, values, n) + scratch
+    beside = max((_scratch_bytes(graph, step, sets, values, n) for step in emit.steps), default=0)
+    total = arena_bytes + _small_bytes(emit.steps, sets, values, n) + beside
     gated = {name for name, place in found.items() if _steered_by_gate(graph, place.owner)}
     return Plan(n, h, w, emit.steps, values, layers, places, arena_bytes, total, macs, private, gated, sets)
 
@@ -105,20 +103,13 @@ def _small_bytes(steps, sets, values, n):
 
 
 def _scratch_bytes(graph, step, sets, values, n):
-    """Bytes that the numba backend's kernel takes for itself during a step."""
+    """Bytes that the kernel of a step takes for itself."""
     if step.kind in SITE_RULES:
         at = values[sets[step.sites].on]
-        return 8 * n * at.h * at.w  # sites as int64
-    x = values[layer_of(step.ins[0])] if step.ins else None
-    if step.kind == "conv2d" and x.c < NARROW_INPUT:  # a padded copy of the input
-        top, bottom, left, right = step.layer.node.attrs["padding"]
-        return 4 * n * (x.h + top + bottom) * (x.w + left + right) * x.c
-    if step.kind == "conv_transpose2d":  # the weight by phases
-        return 3 * graph.weights[step.layer.node.weights["weight"]].nbytes
-    if step.kind == "kernel" and step.layer.op == "bilinear_deconv":  # its weight for every channel
-        return 3 * 4 * (2 * step.layer.node.attrs["factor"]) ** 2 * x.c
-    if step.kind == "kernel" and step.layer.op == "gate":  # noise, and the logits with it
-        return 2 * 4 * n * x.h * x.w * x.c
+        return scratch.LISTING * n * at.h * at.w
+    if step.kind in (*CONVS, "kernel"):
+        rows = n * (values[step.layer.inputs[0]].h + sum(step.layer.node.attrs.get("padding", ())[:2]))
+        return scratch.fixed(graph, step.layer, values) + rows * scratch.of_row(step.layer, values)
     return 0
 
 
@@ -139,19 +130,10 @@ class _Emitter:
         """Emit a layer that is computed everywhere; a select or masked brings its private branches along."""
         if layer.name in self.branches:
             self.steered(layer, self.branches[layer.name])
-        elif layer.op not in CONVS:
-            self.emit("kernel", layer.name, layer.inputs, layer)
-        elif layer.residual is None or self.values[layer.residual].shape == self.values[layer.members[0]].shape:
-            self.emit(layer.op, layer.name, layer.inputs, layer, residual=layer.residual)
-        else:
-            self.one_by_one(layer)
-
-    def one_by_one(self, layer):
-        """Emit the members of a conv whose add broadcasts at this image size: no epilogue does that."""
-        conv, *others = (self.graph.nodes[name] for name in layer.members)
-        self.emit(layer.op, conv.name, conv.inputs, Layer(conv.name, conv, conv.inputs))
-        for node in others:
-            self.emit("kernel", node.name, node.inputs, Layer(node.name, node, node.inputs))
+            return
+        for part in at_size(self.graph, layer, self.values):
+            kind = part.op if part.op in CONVS else "kernel"
+            self.emit(kind, part.name, part.inputs, part, residual=part.residual)
 
     def steered(self, layer, branches):
         """Start the output with what is dense, then fill in each perforated branch (slot -> layers) at its sites."""

@@ -12,6 +12,10 @@ from pagnp.lower import Plan
 from pagnp.types import Json, Size
 
 FLOAT = 4
+BESIDE = 128 << 20  # bytes of address space: threads (glibc reserves 64 MiB for one), code, gaps between arrays
+PROCESS_CGROUP, CGROUPS = "/proc/self/cgroup", "/sys/fs/cgroup"
+CGROUP_V1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"
+CGROUP_V2 = "memory.max", "memory.current", "inactive_file"
 
 
 def call_bytes(
@@ -23,21 +27,26 @@ def call_bytes(
     """
     h, w = size
     pixels = h * w
-    logits = sum(_elements(plan, name) for name in graph.outputs.values())
-    stay = 3 * pixels * (2 if flip else 1) + FLOAT * logits * (2 if flip else 1)
-    stay += bands.bytes if bands else plan.bytes + FLOAT * graph.channels * plan.h * plan.w
+    decisions = sum(_bytes(plan, name) for name in (*graph.gates(), *graph.multipools()))
+    logits = FLOAT * sum(_elements(plan, name) for name in graph.outputs.values())
+    stay = (3 * pixels + logits) * (2 if flip else 1)
     if trace:
         stay += sum(_bytes(plan, name) for name in plan.layers if name not in plan.private)
     decoding = [_decoding(head, plan, graph.outputs[head["output"]], size, flip) for head in graph.heads]
-    stay += sum(result for _, result in decoding)
-    ponder = FLOAT * pixels + 3 * FLOAT * min(heads.band_rows(1, plan.w), h) * plan.w
-    return stay + max([ponder, *(work for work, _ in decoding)])
+    answers = sum(result for _, result in decoding) + decisions + FLOAT * pixels  # the last is the ponder map
+    ponder = FLOAT * decisions + 3 * FLOAT * min(heads.band_rows(1, plan.w), h) * plan.w
+    after = answers + max([ponder, *(work for work, _ in decoding)])
+    if bands:  # most of its maps are gone when the outputs are decoded
+        return stay + max(bands.bytes, bands.left + after)
+    return stay + plan.bytes + FLOAT * graph.channels * plan.h * plan.w + after
 
 
 def _decoding(head: Json, plan: Plan, node: str, size: Size, flip: bool) -> tuple[int, int]:
     """Return (bytes while a head is decoded band by band, bytes of its result)."""
     value = plan.values[node]
     height, width = heads.upsampled_size(head, (value.h, value.w), (plan.h, plan.w))
+    if heads.is_of_whole(head):
+        size = height, width
     rows = min(heads.band_rows(value.c, width), size[0])
     upsampled, x = FLOAT * value.c * width * rows, FLOAT * value.c * size[1] * rows
     cropped = x if width != size[1] else 0  # a copy
@@ -102,18 +111,39 @@ def _from_meminfo():
 
 
 def _from_cgroup():
-    """The limit of a container (cgroup v2), less what is in use and cannot be given back."""
-    folder = Path("/sys/fs/cgroup")
+    """The tightest limit of the control groups around this process, less what is in use and cannot be given back."""
     try:
-        limit, used = (int((folder / name).read_text("ascii")) for name in ("memory.max", "memory.current"))
+        lines = Path(PROCESS_CGROUP).read_text("utf-8").splitlines()
+    except (OSError, ValueError):
+        lines = []
+    found = []
+    for line in [*lines, "0::/"]:  # "number:controllers:path", without controllers in version 2
+        controllers, _, path = line.partition(":")[2].partition(":")
+        if not controllers:
+            found += [_left_in(folder, *CGROUP_V2) for folder in _upwards(Path(CGROUPS), path)]
+        elif "memory" in controllers.split(","):
+            found += [_left_in(folder, *CGROUP_V1) for folder in _upwards(Path(CGROUPS, "memory"), path)]
+    return min((amount for amount in found if amount is not None), default=None)
+
+
+def _upwards(root, path):
+    """Return the folders of a group and of those around it; in a container that may be `root` alone."""
+    below = Path(path.lstrip("/"))
+    return [root / part for part in dict.fromkeys((below, *below.parents))]
+
+
+def _left_in(folder, limit, used, reclaimable):
+    """Return what the control group at `folder` has left, or None: no such group, or no limit ("max")."""
+    try:
+        limit, used = (int((folder / name).read_text("ascii")) for name in (limit, used))
         stat = dict(line.split() for line in (folder / "memory.stat").read_text("ascii").splitlines())
-        return max(0, limit - used + int(stat.get("inactive_file", 0)))
-    except (OSError, ValueError):  # no cgroup v2, or "max": no limit
+        return max(0, limit - used + int(stat.get(reclaimable, 0)))
+    except (OSError, ValueError):
         return None
 
 
 def _from_rlimit():
-    """What `ulimit -v` leaves of the address space."""
+    """What `ulimit -v` leaves of the address space, less what is mapped beside arrays."""
     try:
         import resource
 
@@ -121,7 +151,7 @@ def _from_rlimit():
         if limit == resource.RLIM_INFINITY:
             return None
         pages = int(Path("/proc/self/statm").read_text("ascii").split()[0])
-        return max(0, limit - pages * resource.getpagesize())
+        return max(0, limit - pages * resource.getpagesize() - BESIDE)
     except (ImportError, OSError, ValueError):  # Windows, macOS
         return None
 

@@ -207,18 +207,18 @@ class Model:
         return replace(result, layers=layers, layer_digests=digests, layer_probes=probes)
 
     def _fitting_bands(self, graph, gate_mode, plan, dense, size, trace, flip, tile):
-        """Return None for a run of the whole image, or bands: those asked for, or the highest that fit into memory."""
-        bands = None
-        if tile is not None:
-            bands = self._bands(graph, gate_mode, plan, dense, check_tile(tile))
-            needed = memory.call_bytes(graph, plan, size, trace, flip, bands)
-        else:
-            needed = memory.call_bytes(graph, plan, size, trace, flip)
-            for height in (rows for rows in TILES if rows < plan.h):
-                if memory.fits_well(needed):
-                    break
-                bands = self._bands(graph, gate_mode, plan, dense, height)
-                needed = memory.call_bytes(graph, plan, size, trace, flip, bands)
+        """Return None for a run of the whole image, or bands: those asked for, or the highest that fit into memory.
+
+        Where nothing leaves room for the caller, what takes the least: that may be the whole image.
+        """
+        heights = (None, *(rows for rows in TILES if rows < plan.h)) if tile is None else (check_tile(tile),)
+        found = []
+        for height in heights:
+            bands = None if height is None else self._bands(graph, gate_mode, plan, dense, height)
+            found.append((memory.call_bytes(graph, plan, size, trace, flip, bands), bands))
+            if memory.fits_well(found[-1][0]):
+                return bands
+        needed, bands = min(found, key=lambda pair: pair[0])
         if not memory.fits(needed):
             memory.refuse(plan, needed, None if bands is None else bands.tile)
         return bands

@@ -40,10 +40,10 @@ def fine_chunks(monkeypatch):
     package = "pagnp.backends.numba_cpu."
     parallel = sys.modules[f"{package}threads"].parallel
 
-    def finely(kernel, total, threads, *args, chunk=None):
+    def finely(kernel, total, threads, *args, chunk=None, **options):
         if threads > 1:
             chunk = min(chunk or total, max(1, total // 5))
-        parallel(kernel, total, threads, *args, chunk=chunk)
+        parallel(kernel, total, threads, *args, chunk=chunk, **options)
 
     for name, module in list(sys.modules.items()):
         if name.startswith(package) and name != f"{package}threads" and hasattr(module, "parallel"):

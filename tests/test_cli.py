@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import pagnp
-from pagnp import modelfile
+from pagnp import heads, modelfile, outputs
 from pagnp.cli import streams
 from pagnp.cli.main import main
 
@@ -418,6 +418,25 @@ def test_memory_error(call, monkeypatch):
     monkeypatch.setattr("pagnp.load", hungry, raising=False)
     code, _, err = call("info {d}/model.h5")
     assert code == 5 and err == "pagnp: error: out of memory; use a smaller image\n"
+
+
+HUNGRY = [(heads, "predict", "use a smaller image, or bands"), (outputs, "_png", "ask for fewer with --save")]
+
+
+@pytest.mark.parametrize(("module", "name", "advice"), HUNGRY, ids=["call", "pictures"])
+def test_memory_that_ends_in_a_run_concerns_one_image(call, monkeypatch, module, name, advice):
+    calls, original = [], getattr(module, name)
+
+    def hungry(*args, **kwargs):
+        calls.append(name)
+        if len(calls) == 1:
+            raise MemoryError
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, hungry)
+    code, out, err = call(RUN + " {d}/photos/one.png {d}/photos/two.png --out out")
+    assert code == 5 and err.count("\n") == 1 and "one.png: " in err and advice in err
+    assert "one.png" not in out and "two.png" in out
 
 
 def spawn(*arguments, cwd, stderr=subprocess.PIPE):

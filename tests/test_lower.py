@@ -273,7 +273,11 @@ def run(graph, x, backend, dense, **kwargs):
 @pytest.mark.parametrize("make", GRAPHS, ids=lambda g: g.__name__)
 @pytest.mark.parametrize("n", (1, 3))
 def test_lowered_equals_node_by_node(make, n, dense, backend):
-    graph = make()
+    check_lowered(make(), n, dense, backend, perforated=not dense and make.__name__ in PERFORATED)
+
+
+def check_lowered(graph, n, dense, backend, perforated):
+    """Hold all outputs and layers of a lowered graph against its meaning; `perforated`: are some layers private?"""
     x = np.random.default_rng(5).standard_normal((n, 10, 13, graph.channels)).astype(np.float32)
     want = interpret(graph, x)
     plan, done, seen = run(graph, x, backend, dense)
@@ -282,7 +286,7 @@ def test_lowered_equals_node_by_node(make, n, dense, backend):
     for name, array in seen.items():  # every layer shown, private ones only when dense
         assert not (found := compare(array, want[name])), f"{name}: {found}"
     assert set(seen) == set(plan.layers) - set(plan.private)
-    assert bool(plan.private) == (not dense and make.__name__ in PERFORATED)
+    assert bool(plan.private) == perforated
 
 
 @pytest.mark.parametrize("make", GRAPHS, ids=lambda g: g.__name__)

@@ -111,5 +111,61 @@ def test_a_huge_window_is_measured_without_trying_its_taps():
     assert size == ((1 << 20) - (1 << 19) + 1, 1)
 
 
+def test_an_answer_for_the_whole_image_takes_no_picture():
+    graph = one_node("conv2d", {"weight": np.ones((300, 3, 1, 1), "f4")}, **CONV)
+    graph.add("global_mean", "pool", "mean")
+    graph.outputs = {"out": "mean"}
+    head = {"name": "class", "task": "classification", "output": "out", "upsample": {"op": "none"}, "decode": "argmax"}
+    graph.heads, graph.preprocess = [head], {"kind": "caffe", "mean": [0, 0, 0], "pad_multiple": 1}
+    model = pagnp.Model(graph, "numpy")
+    few, many = (lower(graph, 100, 100).bytes, model.plan((100, 100)).bytes)
+    assert few < many < few + 100 * 100 * 40
+    assert model(np.zeros((8, 8, 3), np.uint8)).outputs["class"].shape == (1, 1)
+
+
+def control_group(root, path, limit, used, version):
+    """A folder as the kernel shows a control group: version 1 or 2."""
+    folder = root.joinpath("memory" if version == 1 else "", path)
+    folder.mkdir(parents=True, exist_ok=True)
+    names = memory.CGROUP_V1 if version == 1 else memory.CGROUP_V2
+    for name, value in zip((*names[:2], "memory.stat"), (limit, used, f"anon 5\n{names[2]} 30"), strict=True):
+        (folder / name).write_text(f"{value}\n")
+
+
+GROUPS = [  # (lines of /proc/self/cgroup, [(path, limit, used, version)], what is left)
+    ("0::/", [("", 1000, 600, 2)], 430),
+    ("0::/", [("", "max", 600, 2)], None),
+    ("0::/job/step", [("job/step", "max", 1, 2), ("job", 1000, 900, 2)], 130),
+    ("0::/job/step", [("job/step", 700, 600, 2), ("job", 1000, 900, 2)], 130),
+    ("0::/not/seen/here", [("", 1000, 600, 2)], 430),
+    ("4:memory:/job\n3:cpu,cpuacct:/\n0::/", [("job", 1000, 600, 1), ("", 2**63 - 4096, 10**9, 1)], 430),
+    ("4:memory:/elsewhere\n0::/", [("", 1000, 2000, 1)], 0),
+    ("nonsense", [("", 1000, 600, 2)], 430),
+]
+
+
+@pytest.mark.parametrize(("lines", "groups", "left"), GROUPS)
+def test_limits_of_control_groups(lines, groups, left, tmp_path, monkeypatch):
+    (tmp_path / "own").write_text(lines + "\n")
+    for group in groups:
+        control_group(tmp_path / "groups", *group)
+    monkeypatch.setattr(memory, "PROCESS_CGROUP", tmp_path / "own")
+    monkeypatch.setattr(memory, "CGROUPS", tmp_path / "groups")
+    assert memory._from_cgroup() == left
+
+
+def test_a_limit_of_the_address_space(monkeypatch):
+    resource = pytest.importorskip("resource")
+    if not os.path.exists("/proc/self/statm"):
+        pytest.skip("what is mapped is known as Linux tells it")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1 << 40, resource.RLIM_INFINITY))
+    mapped = (1 << 40) - memory.BESIDE - memory._from_rlimit()
+    assert 1 << 20 < mapped < 1 << 36
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (1 << 20, resource.RLIM_INFINITY))
+    assert memory._from_rlimit() == 0
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
+    assert memory._from_rlimit() is None
+
+
 def test_the_free_memory_is_known_here():
     assert memory.available() is None or memory.available() > 1 << 20

@@ -10,6 +10,8 @@ import platform
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +19,10 @@ import pytest
 
 pytest.importorskip("numba")
 
+from pagnp import ops
 from pagnp.backends.base import get_backend
 from pagnp.backends.numba_cpu import compile as compile_module
+from pagnp.backends.numba_cpu import conv as conv_module
 from pagnp.backends.numba_cpu import threads as threads_module
 from pagnp.backends.numba_cpu.conv_plain import conv2d_f32_plain
 from pagnp.backends.numba_cpu.threads import default_threads, parallel
@@ -40,6 +44,8 @@ CONVS = (
     ((1, 8, 6, 37), (3, 3, 1, 37), {"groups": 37, "padding": (1, 1, 1, 1), "residual": True, "relu": True}),
     ((1, 13, 12, 2), (12, 12, 1, 2), {"groups": 2, "padding": (5, 5, 5, 5), "fill": "odd"}),
     ((1, 6, 6, 40), (3, 3, 40, 70), {"fill": "odd", "padding": (1, 1, 1, 1)}),
+    ((1, 6, 6, 3), (1, 2, 3, 40), {"fill": "hairs"}),
+    ((1, 6, 6, 24), (1, 3, 1, 24), {"fill": "hairs", "groups": 24}),
 )
 TRANSPOSED = (
     ((1, 4, 5, 3), (16, 16, 3, 1), {"groups": 3, "stride": (8, 8), "padding": (4, 4, 4, 4)}),
@@ -50,7 +56,10 @@ TRANSPOSED = (
 
 
 def values(rng, shape, fill="normal"):
-    """Return float32 values; "odd": with signed zeros, subnormals, Inf and NaN among them."""
+    """Return float32 values; "odd": signed zeros, subnormals, Inf and NaN among them; "hairs": sums beside ties."""
+    if fill == "hairs":
+        unit = 2.0**-23
+        return rng.choice(np.array([1, 1 + unit, 1 - unit, unit / 2 * (1 + unit)], np.float32), shape)
     array = rng.standard_normal(shape, dtype=np.float32)
     if fill == "odd":
         special = np.array([0, -0.0, 1e-40, -1e-45, 3e38, -1e-30, np.inf, np.nan], np.float32)
@@ -310,6 +319,48 @@ def test_parallel_raises_what_a_chunk_raised():
     for threads in (1, 2):
         with pytest.raises(KeyError, match="30"):
             parallel(kernel, 100, threads, chunk=1)
+
+
+def test_arrays_outlive_an_interrupt_while_a_worker_writes(monkeypatch):
+    """Ctrl-C can end a call between any two steps: here where it would wait for its workers."""
+    caller, begun, free = threading.get_ident(), threading.Event(), threading.Event()
+
+    def kernel(start, stop):
+        if threading.get_ident() == caller:
+            assert begun.wait(20)
+        else:
+            begun.set()
+            free.wait(20)
+
+    def interrupted(job):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(threads_module._Job, "wait", interrupted)
+    array = np.zeros(4)
+    alive = weakref.ref(array)
+    try:
+        parallel(kernel, 2, 2, chunk=1, keep=(array,))
+    except KeyboardInterrupt:  # pytest.raises would keep the frames, and with them the array
+        del array
+    assert alive() is not None
+    free.set()
+    deadline = time.monotonic() + 20
+    while alive() is not None and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert alive() is None
+
+
+def test_a_conv_keeps_what_it_hands_over_by_address_through_an_interrupt(monkeypatch):
+    seen = []
+
+    def recorded(*args, chunk=None, keep=()):
+        seen.append((next(part for part in args if isinstance(part, tuple) and len(part) == 7), keep))
+
+    monkeypatch.setattr(conv_module, "parallel", recorded)
+    x, weight = np.ones((1, 5, 5, 2), np.float32), np.ones((3, 3, 2, 4), np.float32)
+    ops.conv2d(x, weight, scale=np.ones(4, np.float32), shift=np.ones(4, np.float32), backend="numba")
+    ((addresses, keep),) = seen
+    assert [0 if array is None else array.ctypes.data for array in keep] == list(addresses)
 
 
 def test_parallel_may_be_nested():

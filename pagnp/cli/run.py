@@ -121,10 +121,15 @@ def run_one(model, path, files, base, overwrite, call, recorder=None):
         result = model(image, **call)
     except (ShapeError, MemoryLimitError) as error:  # these name nodes and sizes, not the image
         raise type(error)(f"{path}: {error}") from error
+    except MemoryError as error:  # others took what was free when the run was planned
+        raise MemoryLimitError(f"{path}: out of memory; use a smaller image, or bands (--tile 32)") from error
     seconds = time.perf_counter() - start
     if result.tile != call["tile"]:
         print_notices([f"{path}: memory is short, computed in bands of {result.tile} rows"])
-    written = outputs.write(files, result, image, base, overwrite)
+    try:
+        written = outputs.write(files, result, image, base, overwrite)
+    except MemoryError as error:
+        raise MemoryLimitError(f"{path}: not enough memory to make its files; ask for fewer with --save") from error
     if recorder is not None:
         recorder.add(path, result, call)
     return describe(path, image, seconds, result, written)

@@ -145,6 +145,7 @@ def convolve(x, packed, run, taps, place, sites, epilogue, out, threads):
         *(conv2d_f32_tiles, tiles, threads),
         *(x.shape[1:], place, taps, sites, addresses, sizes, order, flags),
         chunk=chunk,
+        keep=arrays,
     )
 
 

@@ -5,6 +5,7 @@ a forked child. Kernels release the GIL, so ordinary Python threads are enough: 
 first use, take chunks of a job from one counter; the caller takes chunks too and never waits for a worker to start.
 """
 
+import itertools
 import os
 import queue
 import threading
@@ -12,6 +13,8 @@ import threading
 from pagnp.errors import ContractError
 
 CHUNKS_PER_THREAD = 4  # small enough to balance uneven chunks, large enough that a call (microseconds) does not show
+
+LOST_RING = 0.05  # seconds after which the caller looks again: Ctrl-C may have taken a ring of the bell
 
 _SUBNORMAL = 2.0**-1060
 _HALF = 0.5
@@ -24,11 +27,12 @@ def default_threads():
     return max(1, os.cpu_count() or 1)
 
 
-def parallel(kernel, total, threads, *args, chunk=None):
+def parallel(kernel, total, threads, *args, chunk=None, keep=()):
     """Call kernel(start, stop, *args) over [0, total) in chunks, on up to `threads` threads; return when all is done.
 
     kernel   a nogil function whose chunks write to places of their own
     chunk    size of a chunk; None divides `total` into a few chunks a thread. One chunk runs in the caller alone
+    keep     arrays that the args name by their addresses: Ctrl-C can end this call while a worker is at a chunk
     Raises:  what a chunk raised first; ContractError if subnormals are switched off in a thread.
     """
     if total <= 0:
@@ -40,9 +44,17 @@ def parallel(kernel, total, threads, *args, chunk=None):
         for start in range(0, total, chunk):
             kernel(start, min(start + chunk, total), *args)
         return
-    job = _Job(kernel, total, chunk, args)
-    _workers.offer(job, min(threads, -(-total // chunk)) - 1)
-    job.finish()
+    job = _Job(kernel, total, chunk, args, keep)
+    try:
+        _workers.offer(job, min(threads, -(-total // chunk)) - 1)
+        job.work()
+    except BaseException:
+        job.stopped = True
+        raise
+    finally:
+        job.wait()
+    if job.error is not None:
+        raise job.error
 
 
 def check_subnormals():
@@ -55,50 +67,46 @@ def check_subnormals():
 
 
 class _Job:
-    """One call of `parallel`: the next chunk, who is at work on it, and the first error."""
+    """One call of `parallel`: the next chunk, the workers that began and ended, and the first error.
 
-    def __init__(self, kernel, total, chunk, args):
-        self.kernel, self.total, self.chunk, self.args = kernel, total, chunk, args
-        self.next_start = 0
-        self.active = 0
-        self.error = None
-        self.changed = threading.Condition()
+    No locks: Ctrl-C raises KeyboardInterrupt anywhere in the main thread, also where a lock was taken a moment ago.
+    """
+
+    def __init__(self, kernel, total, chunk, args, keep):
+        self.kernel, self.total, self.chunk, self.args, self.keep = kernel, total, chunk, args, keep
+        self.starts = itertools.count(0, chunk)
+        self.stopped, self.error = False, None
+        self.begun, self.ended, self.bell = [], [], queue.SimpleQueue()
 
     def work(self):
         """Take chunks until none is left. Late workers find none and leave at once."""
-        with self.changed:
-            self.active += 1
         try:
             check_subnormals()
-            while (start := self._take()) is not None:
+            while not self.stopped and (start := next(self.starts)) < self.total:
                 self.kernel(start, min(start + self.chunk, self.total), *self.args)
         except BaseException as error:
-            with self.changed:
-                self.next_start = self.total
-                self.error = self.error or error
+            self.stopped = True
+            self.error = self.error or error
+
+    def help(self):
+        """Work in a worker; the caller waits for those that have begun."""
+        self.begun.append(None)
+        try:
+            self.work()
         finally:
-            with self.changed:
-                self.active -= 1
-                self.changed.notify_all()
+            self.ended.append(None)
+            self.bell.put(None)
 
-    def finish(self):
-        """Work in the caller, then wait for the workers still at a chunk: they write to the caller's arrays."""
-        self.work()
-        with self.changed:
-            while self.active:
-                try:
-                    self.changed.wait()
-                except KeyboardInterrupt as error:
-                    self.next_start = self.total
-                    self.error = self.error or error
-        if self.error is not None:
-            raise self.error
-
-    def _take(self):
-        with self.changed:
-            start = self.next_start
-            self.next_start = min(start + self.chunk, self.total)
-        return start if start < self.total else None
+    def wait(self):
+        """Wait for the workers still at a chunk: they write to the caller's arrays."""
+        while len(self.ended) < len(self.begun):
+            try:
+                self.bell.get(timeout=LOST_RING)
+            except queue.Empty:
+                pass
+            except KeyboardInterrupt as error:
+                self.stopped = True
+                self.error = self.error or error
 
 
 class _Workers:
@@ -121,7 +129,7 @@ class _Workers:
     def _serve(self):
         while True:
             job = self.jobs.get()
-            job.work()
+            job.help()
             del job  # its arrays must not live on while this thread waits
 
 

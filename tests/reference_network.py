@@ -3,6 +3,7 @@
 golden/make_reference.py writes the arrays, so nothing here needs torch.
 """
 
+import functools
 import importlib.util
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import pytest
 
 import pagnp
 from pagnp import modelfile
+from pagnp.cli import reference_report
 from pagnp.cli.main import main
+from pagnp.cli.options import load_model
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -46,9 +49,15 @@ def model(graph, tmp_path_factory):
     return path
 
 
+@functools.cache
+def _loaded(*arguments):
+    return load_model(*arguments)
+
+
 @pytest.fixture
-def compare(model, tmp_path, capsys):
-    """Return a function (path or dict of arrays, arguments) -> (exit code, stdout, stderr)."""
+def compare(model, tmp_path, capsys, monkeypatch):
+    """Return a function (path or dict of arrays, arguments) -> (exit code, stdout, stderr). A model is loaded once."""
+    monkeypatch.setattr(reference_report, "load_model", _loaded)
 
     def run(reference, *arguments, weights=model):
         if isinstance(reference, dict):

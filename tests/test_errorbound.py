@@ -183,3 +183,81 @@ def test_a_number_to_divide_by_may_become_a_reciprocal():
 def test_our_own_sums_have_fewer_roundings():
     assert [chained(n) for n in (1, 128, 129, 576, 4608)] == [1, 128, 129, 132, 163]
     assert gamma(chained(576)) < gamma(576) / 4
+
+
+def _summed(rng, terms, start):
+    """Return float32 sums (c_out,) of terms (K, c_out) in a random order, each step rounded, begun with `start`."""
+    total = start
+    for term in terms[rng.permutation(len(terms))]:
+        total = total + term
+    return total
+
+
+@pytest.mark.parametrize("epilogue", ["bias", "norm", "bias and norm"])
+@pytest.mark.parametrize("begun", [False, True], ids=["added at the end", "begun with"])
+def test_sums_in_any_order_with_the_bias_at_either_end(epilogue, begun):
+    """oneDNN begins some sums with the bias; ONNX Runtime folds norms into weights. Large ones cost the most."""
+    rng, k, c = np.random.default_rng(7), 300, 40
+    x = rng.standard_normal((1, 1, 1, k)).astype(np.float32)
+    weight = (rng.standard_normal((1, 1, k, c)) / 1024).astype(np.float32)
+    bias, beta = (rng.standard_normal(c).astype(np.float32) * np.float32(1000) for _ in range(2))
+    vectors = {"mean": bias[::-1].copy(), "var": rng.random(c).astype(np.float32) + np.float32(0.1), "beta": beta}
+    place = {"stride": (1, 1), "padding": (0,) * 4, "dilation": (1, 1), "groups": 1}
+    args, shift = {"x": x, "weight": weight, **place}, bias if "bias" in epilogue else np.zeros(c, np.float32)
+    part = {"bias": bias}
+    if "norm" in epilogue:
+        part = {"norm": vectors | {"eps": 1e-5} | ({"bias": bias} if "bias" in epilogue else {})}
+        scale = 1 / np.sqrt(vectors["var"] + np.float32(1e-5))
+        shift = beta + (shift - vectors["mean"]) * scale
+        folded = weight[0, 0] * scale if begun else weight[0, 0]
+    terms = x[0, 0, 0][:, None] * (folded if "norm" in epilogue else weight[0, 0])
+    exact = x[0, 0, 0].astype(np.float64) @ weight[0, 0].astype(np.float64)
+    if "norm" in epilogue:
+        offset = (bias.astype(np.float64) if "bias" in epilogue else 0.0) - vectors["mean"]
+        exact = (exact + offset) / np.sqrt(vectors["var"].astype(np.float64) + 1e-5) + beta
+    else:
+        exact = exact + bias
+    bound = errorbound.bound("conv2d", args | part, (1, 1, 1, c))[0, 0, 0]
+    assert bound.max() < 0.2, "a bound that allows anything"
+    for _ in range(20):
+        if begun:
+            theirs = _summed(rng, terms, shift)
+        else:
+            theirs = _summed(rng, terms, np.zeros(c, np.float32))
+            theirs = theirs * scale + shift if "norm" in epilogue else theirs + shift
+        assert theirs.dtype == np.float32 and not (np.abs(theirs - exact) > bound).any()
+
+
+def test_one_percent_is_seen():
+    """An error of 1 % of the largest value is out of the bound of every op, several times over."""
+    for case in ROWS:
+        ours = call_front_door(case, arrange(case), "numpy")
+        if ours.dtype == np.float32 and np.any(ours):
+            place = np.unravel_index(int(np.nanargmax(np.abs(ours))), ours.shape)
+            bound = errorbound.bound(case.op, dict(arrange(case).args), ours.shape)
+            assert np.broadcast_to(bound, ours.shape)[place] < 0.003 * np.abs(ours[place]), case.id
+
+
+def test_subnormal_results_have_units_of_their_own():
+    """Two routines that are right to an ULP and to half of one may be one and a half of the spacing apart."""
+    x = np.full((1, 1, 1, 1), -100, np.float32)
+    assert errorbound.bound("exp", {"x": x}, x.shape) >= 1.5 * 2.0**-149
+    pair = np.array([0, -100], np.float32).reshape(1, 1, 1, 2)
+    assert errorbound.bound("softmax", {"x": pair}, pair.shape)[..., 1] >= 2.5 * 2.0**-149
+
+
+def test_means_whose_sums_may_overflow_have_no_bound():
+    x = np.array([3e38, 3e38, -3e38, -3e38], np.float32).reshape(1, 2, 2, 1)
+    window = {"kernel": (2, 2), "stride": (2, 2), "padding": (0,) * 4, "count_include_pad": True}
+    for op, args in (("avg_pool2d", window), ("global_mean", {})):
+        assert np.isinf(errorbound.bound(op, {"x": x, **args}, (1, 1, 1, 1)))
+    errors = {"x": np.full(x.shape, 3e38)}
+    assert np.isinf(errorbound.bound("global_mean", {"x": x * 0}, (1, 1, 1, 1), errors))
+
+
+def test_a_sum_that_may_overflow_times_zero_is_unknown():
+    x = np.full((1, 1, 1, 2), 3e38, np.float32)
+    norm = {"mean": np.zeros(1), "var": np.ones(1), "gamma": np.zeros(1), "beta": np.ones(1), "eps": 1e-5}
+    place = {"stride": (1, 1), "padding": (0,) * 4, "dilation": (1, 1), "groups": 1}
+    args = {"x": x, "weight": np.ones((1, 1, 2, 1), np.float32), "norm": norm, **place}
+    assert np.isinf(errorbound.bound("conv2d", args, (1, 1, 1, 1)))

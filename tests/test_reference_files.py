@@ -85,18 +85,31 @@ def _npy(shape, dtype="<f4", data=b"", version=1):
 F32 = np.zeros((1, 3, 17, 27), np.float32)
 MAP = np.zeros((1, 8, 5, 7), np.float32)
 BAD_FILES = {
-    "text": (b"no archive", 3, "is no NPZ file, or damaged"),
-    "npy": (_npy((1,), data=b"\0" * 4), 3, "is no NPZ file"),
-    "empty": (_npz(), 3, "holds no arrays"),
-    "truncated": (_npz(input=F32)[:-30], 3, "is no NPZ file, or damaged"),
-    "pickle": (_npz(input=F32, relu=np.array([{}], object)), 3, "relu holds Python objects, which can run code"),
+    "text": (b"no archive", 3, "is a damaged NPZ file (File is not a zip file)"),
+    "npy": (_npy((1,), data=b"\0" * 4), 3, "is a damaged NPZ file"),
+    "empty": (_npz(), 2, "has no key 'input'"),
+    "truncated": (_npz(input=F32)[:-30], 3, "is a damaged NPZ file"),
+    "pickle": (_npz(input=F32, relu=np.array([{}], object)), 3, "relu.npy is Python objects, need float32"),
     "checkpoint": (_zip("archive/data.pkl", b"\x80\x02"), 3, "is a torch checkpoint (a pickle"),
     "no npy": (_zip("relu.txt", b"1 2 3"), 3, "relu.txt is no .npy array"),
-    "bad header": (_zip("relu.npy", b"\x93NUMPY\x01\x00\x05\x00(((\n"), 3, "relu is no .npy array"),
-    "new npy": (_zip("relu.npy", _npy((1,), version=3)), 3, "relu has npy version (3, 0)"),
-    "lying header": (_zip("relu.npy", _npy((9, 9, 9, 9), data=b"\0" * 64)), 3, "relu declares 26244 bytes but has 64"),
+    "bad header": (
+        _zip("relu.npy", b"\x93NUMPY\x01\x00\x05\x00(((\n"),
+        3,
+        "relu.npy has a header that is no plain array's",
+    ),
+    "new npy": (_zip("relu.npy", _npy((1,), version=3)), 3, "relu.npy is no npy array of version 1.0 or 2.0"),
+    "header bomb": (
+        _zip("relu.npy", b"\x93NUMPY\x02\x00\0\0\0\x04" + bytes(1 << 26)),  # 64 MiB in 64 KiB
+        3,
+        "relu.npy is no npy array of version 1.0 or 2.0",
+    ),
+    "lying header": (
+        _zip("relu.npy", _npy((9, 9, 9, 9), data=b"\0" * 64)),
+        3,
+        "relu.npy declares 26244 bytes but has 64",
+    ),
     "bomb": (_npz(input=F32, relu=np.zeros((1, 8, 3000, 3000), np.float32)), 2, "relu has shape (1, 8, 3000, 3000)"),
-    "big input": (_zip("input.npy", _npy((1, 3, 90000, 90000))), 3, "input declares 97200000000 bytes but has 0"),
+    "big input": (_zip("input.npy", _npy((1, 3, 90000, 90000))), 3, "input.npy declares 97200000000 bytes but has 0"),
     "unknown": (_npz(input=F32, rélu=MAP, fc=MAP), 2, "the model has no rélu, fc; `pagnp info --json` lists"),
     "only input": (_npz(input=F32), 2, "holds no array of this model's layers"),
     "no input": (_npz(relu=MAP), 2, "has no key 'input'; give an image"),

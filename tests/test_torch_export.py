@@ -1,5 +1,7 @@
 """Export: our networks give the builder's graph; foreign networks translate; what cannot is listed with its place."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -325,33 +327,37 @@ def test_gates_without_an_index_get_one():
     assert [graph.nodes[name].attrs["gate_index"] for name in graph.gates()] == [0, 1, 2]
 
 
-def test_a_disagreement_is_an_error_and_nothing_is_written(tmp_path, monkeypatch):
-    """The check must be able to fail: an engine whose outputs are off by 1e-3."""
+def _planted(monkeypatch, change):
+    """Let the check see a graph in which `change(graph)` has planted an error."""
     from pagnp.torch import check as checking
 
-    right = checking.run_engine
+    right = checking.network.check
 
-    def wrong(*args):
-        outputs, decisions = right(*args)
-        return {name: value + np.float32(1e-3) for name, value in outputs.items()}, decisions
+    def wrong(graph, *args):
+        graph = replace(graph, nodes=dict(graph.nodes), weights={k: w.copy() for k, w in graph.weights.items()})
+        change(graph)
+        return right(graph, *args)
 
-    monkeypatch.setattr(checking, "run_engine", wrong)
-    with pytest.raises(ExportError, match=r"pagnp and torch disagree(.|\n)*TOO LARGE") as caught:
-        pagnp.torch.export(foreign(), tmp_path / "no.h5", torch.randn(1, 3, 12, 12), backend="numpy")
-    assert [where for where, _ in caught.value.problems] == ["labels", "map"] and list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(checking.network, "check", wrong)
 
 
-def test_a_wrong_decision_is_found(tmp_path, monkeypatch):
-    """A decision turned over far from the tie is no rounding."""
-    from pagnp.torch import check as checking
+def _one_percent(graph):
+    weight = graph.weights["block.conv.weight"].reshape(-1)
+    weight[np.argmax(np.abs(weight))] *= np.float32(1.01)
 
-    right = checking.run_engine
 
-    def wrong(*args):
-        outputs, decisions = right(*args)
-        return outputs, {name: ~value for name, value in decisions.items()}
+def _other_comparison(graph):
+    graph.nodes["block.compare"] = replace(graph.nodes["block.compare"], attrs={"op": "lt", "value": 0.0})
 
-    monkeypatch.setattr(checking, "run_engine", wrong)
-    with pytest.raises(ExportError, match="decides otherwise, beyond rounding|does not explain") as caught:
-        pagnp.torch.export(foreign(), tmp_path / "no.h5", torch.randn(1, 3, 12, 12), backend="numpy")
-    assert "block.compare" in [where for where, _ in caught.value.problems]
+
+@pytest.mark.parametrize(
+    ("change", "where"),
+    [(_one_percent, ["block.relu", "block.relu_1"]), (_other_comparison, ["block.compare"])],
+    ids=["weight", "gate"],
+)
+def test_a_disagreement_is_an_error_and_nothing_is_written(change, where, tmp_path, monkeypatch):
+    """The check must be able to fail, for an error of 1 % in one weight and for a decision turned round."""
+    _planted(monkeypatch, change)
+    with pytest.raises(ExportError, match=r"pagnp and torch disagree(.|\n)*OUT OF BOUND") as caught:
+        pagnp.torch.export(foreign(), tmp_path / "no.h5", torch.randn(2, 3, 12, 12), backend="numpy")
+    assert [name for name, _ in caught.value.problems] == where and list(tmp_path.iterdir()) == []

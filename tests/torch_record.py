@@ -2,13 +2,13 @@
 
 import numpy as np
 import torch
-from torch import fx
 
-from pagnp.torch.check import engine_noise
+from pagnp.torch.check import Recorder, engine_noise
 from pagnp.torch.gates import GateUnit
 from pagnp.torch.trace import trace
 from pagnp.torch.translate import Translation
-from pagnp.torch.values import Ref
+
+torch.set_num_threads(1)  # for maps this small, threads that wait for each other cost more than they compute
 
 
 def hooked(net, x):
@@ -32,31 +32,15 @@ def hooked(net, x):
     return kept
 
 
-class _Recorder(fx.Interpreter):
-    """Keeps the result of every traced step, modules, functions and methods alike."""
-
-    def __init__(self, module, fx_graph, values):
-        super().__init__(fx.GraphModule(module, fx_graph))
-        self.values, self.kept = {node.name: value for node, value in values.items()}, {}
-
-    def run_node(self, node):
-        result = super().run_node(node)
-        ref = self.values.get(node.name)
-        if isinstance(ref, Ref) and isinstance(result, torch.Tensor) and ref.name not in self.kept:
-            self.kept[ref.name] = result.detach().numpy().copy()
-        return result
-
-
 def traced(net, x):
     """Return (graph, name -> array of every node, and `input`) of a network, functions between modules included."""
     net.eval()
     fx_graph = trace(net)
     translation = Translation(net, x.shape[1])
     graph = translation.run(fx_graph).validate()
-    recorder = _Recorder(net, fx_graph, translation.values)
     with torch.no_grad():
-        recorder.run(x.clone())
-    return graph, {**recorder.kept, "input": x.numpy()}
+        kept = Recorder(net, fx_graph, translation.values, torch.float32).record(x)
+    return graph, {**kept, "input": x.numpy()}
 
 
 def with_engine_noise(net):

@@ -72,6 +72,9 @@ def table(report):
     flips, decisions = sum(row.flips for row in report.rows), sum(row.decisions for row in report.rows)
     if decisions:
         lines.append(f"decisions: {flips} of {decisions} differ")
+    unbounded = sum(row.unbounded for row in report.rows)
+    if unbounded:
+        lines.append(f"{unbounded} values differ where no bound can be computed (overflow, division by what may be 0)")
     if report.missing:
         lines.append(f"{len(report.missing)} layers have no array in the file; bounds run on through them")
     if report.first is not None:

@@ -90,7 +90,7 @@ def norm(args: Args, shape: Any, errors: Errors) -> Wide:
 
 def _units(y, ulp):
     """Return `ulp` units in the last place of y; infinite at the edge of float32, where one side may overflow."""
-    error = ulp * 2 * U * y + TINY
+    error = ulp * (2 * U * y + TINY)
     at_edge = (y + error > LARGEST) & (y - error <= LARGEST)
     return np.where(at_edge, np.inf, np.where(y > LARGEST, 0.0, error))
 

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from pagnp.errorbound.rounding import Args, Errors, Wide, accumulated, error_of, wide
+from pagnp.errorbound.rounding import Args, Errors, Wide, averaged, error_of, wide
 
 
 def max_pool2d(args: Args, shape: Any, errors: Errors) -> Wide:
@@ -21,9 +21,10 @@ def max_pool2d(args: Args, shape: Any, errors: Errors) -> Wide:
 def avg_pool2d(args: Args, shape: Any, errors: Errors) -> Wide:
     """As a sum of k_h*k_w terms, and a quotient."""
     e, count = error_of(errors, "x"), _count(args, shape)
-    spread = sum(_windows(np.abs(wide(args["x"])), args, (1, 1), shape)) / count
-    moved = sum(_windows(e, args, (1, 1), shape)) / count if np.any(e) else 0.0
-    return accumulated(args["kernel"][0] * args["kernel"][1] + 1, spread, moved)
+    spread = sum(_windows(np.abs(wide(args["x"])), args, (1, 1), shape))
+    moved = sum(_windows(e, args, (1, 1), shape)) if np.any(e) else 0.0
+    taps = args["kernel"][0] * args["kernel"][1]
+    return averaged(taps, spread, moved, count, taps)
 
 
 def _windows(x, args, dilation, shape):

@@ -4,18 +4,16 @@ from typing import Any
 
 import numpy as np
 
-from pagnp.errorbound.rounding import LARGEST, TINY, Args, Errors, U, Wide, accumulated, error_of, gamma, wide
+from pagnp.errorbound.rounding import LARGEST, TINY, Args, Errors, U, Wide, averaged, error_of, gamma, wide
 from pagnp.types import Mask
 
 
 def global_mean(args: Args, shape: Any, errors: Errors) -> Wide:
-    """As a sum of h*w terms, and a quotient."""
+    """As a sum of h*w terms, and a quotient; ours has a row's and the rows' sums."""
     x, e = np.abs(wide(args["x"])), error_of(errors, "x")
-    moved = e.mean(axis=(1, 2), keepdims=True) if np.any(e) else 0.0
-    count = x.shape[1] * x.shape[2]
-    return np.where(x.sum(axis=(1, 2), keepdims=True) > LARGEST, np.inf, 0.0) + accumulated(
-        count + 1, x.mean(axis=(1, 2), keepdims=True), moved
-    )
+    spread, moved = (part.sum(axis=(1, 2), keepdims=True) if np.any(part) else 0.0 for part in (x, e))
+    h, w = x.shape[1:3]
+    return averaged(h * w, spread, moved, h * w, h + w)
 
 
 def softmax(args: Args, shape: Any, errors: Errors) -> Wide:
@@ -39,7 +37,7 @@ def softmax_of(x: Any, e: Any = 0.0) -> Any:
     p, distance = np.minimum(p + moved, 1.0), distance + e + widest
     relative = gamma(1) * distance + gamma(2)
     of_sum = (p * relative).sum(axis=-1, keepdims=True) + gamma(x.shape[-1])
-    return np.minimum(moved + 2 * p * (relative + of_sum + gamma(1)) + TINY, 1.0)
+    return np.minimum(moved + 2 * p * (relative + of_sum + gamma(1)) + 3 * TINY, 1.0)
 
 
 def argmax(args: Args, shape: Any, errors: Errors) -> Mask:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pagnp import npzfile
 from pagnp.canonical import canonical
-from pagnp.errorbound import npz
 from pagnp.errors import UsageError
 from pagnp.graph import INPUT, Graph, Value
 from pagnp.h5guard import shown
@@ -37,7 +37,7 @@ class ReferenceFile:
 
     def __init__(self, path: FilePath, graph: Graph) -> None:
         self.path, self.graph, self._joined = path, graph, canonical(graph)
-        self._archive = npz.Archive(path)
+        self._archive = npzfile.Archive(path)
         self.entries = dict(self._archive.entries)
         named = [key for key in (INPUT, *(f"{INPUT}@{order}" for order in ORDERS)) if key in self.entries]
         self._input_key = named[0] if named else INPUT
@@ -68,7 +68,7 @@ class ReferenceFile:
         """
         shape, order = self._input_layout()
         array = self._archive.read(self._input_key).reshape(shape)
-        return np.ascontiguousarray((array if order == "nhwc" else array.transpose(1, 2, 0))[None], np.float32)
+        return np.array((array if order == "nhwc" else array.transpose(1, 2, 0))[None], np.float32, order="C")
 
     def _given_input(self):
         if self._input is None:

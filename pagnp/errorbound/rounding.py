@@ -62,6 +62,12 @@ def accumulated(n: int, spread: Any, moved: Any, own: int | None = None) -> Any:
     return np.where(np.isinf(spread), np.nan, error)
 
 
+def averaged(n: int, spread: Any, moved: Any, count: Any, own: int) -> Any:
+    """Return the same of a sum of n values divided by `count`, perhaps by way of a reciprocal."""
+    error = accumulated(n + 1, spread / count, moved / count, own)
+    return np.where(np.isfinite(spread) & (spread + moved > LARGEST), np.inf, error)
+
+
 def rounded(size: Any, error: Any, roundings: int = 2) -> Any:
     """Return `error` and `roundings`, those of both sides, of a value of at most `size`.
 

@@ -21,6 +21,8 @@ class Row:
     ulp         largest distance in float32 values (+0 and -0 are one), None with NaN or for decisions
     got, want   ours and the reference's at `place`
     ok          no difference is out of its bound
+    unbounded   values that differ where no bound can be computed (overflow, a division by what may be 0), and count
+                as inside
     decisions   how many; flips: how many differ; margin: the smallest distance from turning, flip_margin: the largest
                 among the flips (None where the op itself decides nothing)
     run         largest |ours - reference| of our own run from end to end; run_flips: decisions that differ there
@@ -38,6 +40,7 @@ class Row:
     got: Any
     want: Any
     ok: bool
+    unbounded: int = 0
     decisions: int = 0
     flips: int = 0
     margin: float | None = None
@@ -80,6 +83,7 @@ def compare_tensors(name: str, op: str, ours: Array, reference: Array, bound: An
         got=ours[place],
         want=reference[place],
         ok=bool(inside.all()),
+        unbounded=int(np.count_nonzero(np.isinf(bound) & ~same)),
     )
 
 

@@ -1,13 +1,13 @@
-"""Hold an exported graph against its torch module: run both, compare logits and decisions.
+"""Hold an exported graph against its torch module, layer by layer, within the running error bounds of `errorbound`.
 
-A hard decision may fall differently where its margin is within rounding; everything behind it then differs by more
-than rounding. So the torch side is run with the engine's decisions put in, and the decisions are counted apart.
+Torch runs in float64, so that nothing depends on how it rounds in float32; each layer of ours starts from torch's
+values, and so is held to its own bound alone. A hard decision may fall otherwise where its margin is rounding.
 """
 
 import copy
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,111 +15,130 @@ from torch import fx
 
 from pagnp.backends.base import get_backend
 from pagnp.canonical import canonical
+from pagnp.errorbound import network
+from pagnp.errorbound.rows import Row
 from pagnp.errors import ExportError
 from pagnp.graph import Graph
 from pagnp.lower import lower
-from pagnp.parameters import prepare
-from pagnp.runner import execute
 from pagnp.torch.gates import GateUnit
 from pagnp.torch.trace import message
 from pagnp.torch.translate import flatten
-from pagnp.types import Array, Tensor
+from pagnp.torch.values import Ref
+from pagnp.types import Array
 
-ROUNDING = 2.0**-23
-# The engine may be this many times further from the float64 result than torch's own float32 run: the two
-# sum in different orders, and the largest of many errors scatters.
-ALLOWANCE = 16.0
+SAME_RUN = 2.0**-19  # of the largest value: two float32 runs of torch on one input, perhaps by different algorithms
 
 
 @dataclass
 class OutputError:
-    """Largest distances of one output from torch in float64: the engine's, torch's own in float32, the bound."""
+    """How far one output of our run from end to end is from torch's, at most, and torch's largest value."""
 
-    error: float
-    torch_error: float
-    bound: float
-    scale: float
-
-    @property
-    def ok(self) -> bool:
-        return self.error <= self.bound  # NaN is not
+    error: float = 0.0
+    scale: float = 0.0
 
 
 @dataclass
 class CheckReport:
-    """outputs: name -> OutputError. Of `decisions` hard decisions `flips` fell differently.
+    """What was found on all images of the example input.
 
-    margin  the largest distance from the tie among the flips; margin_bound: what rounding explains there
+    outputs  name -> OutputError
+    wrong    layers that are out of their bounds, each once
+    layers   that were compared; of `decisions` hard decisions `flips` fell otherwise in our run from end to end
+    margin   the smallest distance of a decision from turning
     """
 
     outputs: dict[str, OutputError] = field(default_factory=dict)
+    wrong: dict[str, Row] = field(default_factory=dict)
+    layers: int = 0
     decisions: int = 0
     flips: int = 0
-    margin: float = 0.0
-    margin_bound: float = 0.0
-    unexplained: list[str] = field(default_factory=list)
+    margin: float = float("inf")
 
     @property
     def ok(self) -> bool:
-        return not self.problems
+        return not self.wrong
 
     @property
     def problems(self) -> list[tuple[str, str]]:
-        """(where, what) of everything that rounding does not explain."""
-        outputs = [(name, f"error {o.error:.3g} over {o.bound:.3g}") for name, o in self.outputs.items() if not o.ok]
-        return [*outputs, *((name, "decides otherwise, beyond rounding") for name in self.unexplained)]
+        """(layer, what) of everything that rounding does not explain."""
+        return [(name, str(row)) for name, row in self.wrong.items()]
+
+    def add(self, graph: Graph, found: network.Report, references: Mapping[str, Array]) -> None:
+        """Take in what `network.check` found on one image."""
+        rows = {row.name: row for row in found.rows}
+        self.layers = max(self.layers, len(rows))
+        for row in found.rows:
+            if not row.ok:
+                self.wrong.setdefault(row.name, row)
+            if row.margin is not None:
+                self.decisions, self.flips = self.decisions + row.decisions, self.flips + (row.run_flips or 0)
+                self.margin = min(self.margin, row.margin)
+        for name, node in graph.outputs.items():
+            output, truth = self.outputs.setdefault(name, OutputError()), references[node]
+            output.error = max(output.error, rows[node].run or 0.0)
+            output.scale = max(output.scale, float(np.abs(truth[np.isfinite(truth)]).max(initial=0.0)))
 
     def __str__(self) -> str:
         lines = [
-            f"{name}: largest error {o.error:.3g} at values up to {o.scale:.3g} (torch float32 {o.torch_error:.3g}, "
-            f"bound {o.bound:.3g})" + ("" if o.ok else "  TOO LARGE")
-            for name, o in self.outputs.items()
+            f"{name}: largest error {o.error:.3g} at values up to {o.scale:.3g}" for name, o in self.outputs.items()
         ]
-        lines.append(f"decisions: {self.flips} of {self.decisions} fall differently, margins up to {self.margin:.3g}")
-        lines += [f"decision {name}: differs where rounding does not explain it" for name in self.unexplained]
-        return "\n".join(lines)
+        if self.decisions:
+            margin = f"the smallest margin is {self.margin:.3g}"
+            lines.append(f"decisions: {self.flips} of {self.decisions} fall differently; {margin}")
+        lines.append(f"{self.layers - len(self.wrong)} of {self.layers} layers within their error bounds")
+        return "\n".join([*lines, *(f"OUT OF BOUND: {row}" for row in self.wrong.values())])
 
 
 def check(
     module: torch.nn.Module,
     fx_graph: fx.Graph,
-    origins: Mapping[fx.Node, str],
+    values: Mapping[fx.Node, Any],
     graph: Graph,
     example_input: torch.Tensor,
     backend: str = "numba",
 ) -> CheckReport:
-    """Run `module` (in eval mode) in torch and `graph` in pagnp on `example_input`; return a CheckReport.
+    """Run `module` (in eval mode) in torch and `graph` in pagnp on each image of `example_input`; return a CheckReport.
 
-    origins  fx node -> name of the graph node that decides there
+    values  fx node -> what it became in the graph (`Translation.values`)
     """
-    x = example_input.detach().cpu()
-    logits, decisions = run_engine(graph, np.ascontiguousarray(x.permute(0, 2, 3, 1).numpy()), backend)
-    got = {name: torch.from_numpy(value).permute(0, 3, 1, 2).double() for name, value in logits.items()}
-    single = _Forced(module, fx_graph, origins, graph, decisions, torch.float32)
-    double = _Forced(module, fx_graph, origins, graph, decisions, torch.float64)
+    x, engine, report = example_input.detach().cpu(), get_backend(backend), CheckReport()
+    names = _layers(graph, x)
     with torch.no_grad():
         _check_trace(module, fx_graph, x)
-        mine, truth = single.outputs(x), double.outputs(x)
-    report = CheckReport()
-    for name in graph.outputs:
-        report.outputs[name] = _compare(got[name], mine[name].double(), truth[name])
-    _count_flips(report, single, double)
+        recorder = Recorder(module, fx_graph, values, torch.float64, names)
+        for image in x.split(1):
+            references = _our_layout(graph, image, recorder.record(image))
+            pixels = np.ascontiguousarray(image.permute(0, 2, 3, 1).numpy())
+            report.add(graph, network.check(graph, pixels, references, engine), references)
     return report
 
 
-def _compare(got, mine, truth):
-    """Return the OutputError of `got`; where torch has no finite number, in float32 or 64, `got` must be torch's."""
-    if got.shape != truth.shape:
-        return OutputError(math.inf, 0.0, 0.0, 0.0)  # subtraction would broadcast
-    finite = mine.isfinite() & truth.isfinite()
-    scale, torch_error = _largest(truth[finite]), _largest((mine - truth)[finite])
-    same = torch.equal(got[~finite].nan_to_num(nan=0.5), mine[~finite].nan_to_num(nan=0.5))
-    error = _largest((got - truth)[finite]) if same else math.inf
-    return OutputError(error, torch_error, ALLOWANCE * max(torch_error, ROUNDING * scale), scale)
+def _layers(graph, x):
+    """Return the names of what is compared: one value a layer, and the outputs. ShapeError if x is too small."""
+    plan = lower(canonical(graph), x.shape[2], x.shape[3], dense=True)
+    return {*plan.layers, *graph.outputs.values()}
 
 
-def _largest(values):
-    return float(values.abs().max()) if values.numel() else 0.0
+def _our_layout(graph, image, arrays):
+    """Empty `arrays` and return them as `network.check` takes them; left out is what torch keeps in another size.
+
+    Raises: ExportError if that is an output.
+    """
+    found = {}
+    for name, value in graph.infer(*image.shape[2:]).items():
+        array = arrays.pop(name, None)
+        if array is None:
+            continue
+        if value.kind == "tensor" and array.shape == (1, value.c, value.h, value.w):
+            found[name] = np.ascontiguousarray(array.transpose(0, 2, 3, 1))
+        elif value.kind != "tensor" and array.size == value.h * value.w:
+            found[name] = array.reshape(1, value.h, value.w).astype(bool if value.kind == "mask" else np.int32)
+    problems = [
+        (f"output '{n}'", "has another shape in torch") for n, node in graph.outputs.items() if node not in found
+    ]
+    if problems:
+        raise ExportError(message(problems), problems)
+    return found
 
 
 def _check_trace(module, fx_graph, x):
@@ -139,8 +158,14 @@ def _check_trace(module, fx_graph, x):
 
 
 def _same(a, b):
-    """Tell whether two runs of torch agree as closely as two of its algorithms may."""
-    return a.shape == b.shape and _compare(a.double(), b.double(), b.double()).ok
+    """Tell whether two float32 runs of torch agree as closely as two of its algorithms may."""
+    if a.shape != b.shape:
+        return False
+    finite = a.isfinite() & b.isfinite()
+    if not torch.equal(a[~finite].nan_to_num(nan=0.5), b[~finite].nan_to_num(nan=0.5)):
+        return False
+    a, b = a[finite].double(), b[finite].double()
+    return not a.numel() or bool((a - b).abs().max() <= SAME_RUN * b.abs().max())
 
 
 def copied(module):
@@ -156,52 +181,38 @@ def copied(module):
         raise ExportError(message(problems), problems) from error
 
 
-def run_engine(graph: Graph, x: Tensor, backend: str) -> tuple[dict[str, Tensor], dict[str, Array]]:
-    """Run `graph` on x (n, h, w, c); return ({output: array}, {node: mask or index array})."""
-    joined, engine = canonical(graph), get_backend(backend)
-    plan = lower(joined, x.shape[1], x.shape[2], n=len(x))
-    kept: dict[str, Array] = {}
+class Recorder(fx.Interpreter):
+    """Runs a traced module in `dtype` and keeps what each node of the graph is there, as torch lays it out.
 
-    def watch(name: str, array: Array) -> None:
-        if array.dtype != np.float32:
-            kept[name] = array.copy()
+    values  as `check` has them; names: the graph nodes to keep, None: all
+    """
 
-    run = execute(plan, engine, prepare(joined, engine), x, watch=watch)
-    return {name: run.value(node).copy() for name, node in graph.outputs.items()}, kept
-
-
-class _Forced(fx.Interpreter):
-    """Run the traced module with the engine's decisions in place of torch's, keeping torch's margins."""
-
-    def __init__(self, module, fx_graph, origins, graph, decisions, dtype):
-        # A copy, because the module is not ours to convert, and float64 shows what float32 should have been.
+    def __init__(self, module, fx_graph, values, dtype, names=None):
+        # A copy, because the module is not ours to convert.
         module = copied(module).to(dtype)
         for attribute in [name for name, value in vars(module).items() if isinstance(value, torch.Tensor)]:
             setattr(module, attribute, getattr(module, attribute).to(dtype))
         super().__init__(fx.GraphModule(module, fx_graph), garbage_collect_values=True)
         for unit in (m for m in self.module.modules() if isinstance(m, GateUnit)):
             unit.noise_source = engine_noise
-        self.origins = {node.name: name for node, name in origins.items()}
-        self.pagnp_graph, self.decisions, self.dtype = graph, decisions, dtype
-        self.margins = {}  # decision -> (margin tensor, flipped tensor)
+        refs = {node.name: value.name for node, value in values.items() if isinstance(value, Ref)}
+        self.dtype, self.kept = dtype, {}
+        self.refs = {node: name for node, name in refs.items() if names is None or name in names}
 
-    def outputs(self, x):
-        return dict(flatten(self.run(x.to(self.dtype, copy=True)), ""))  # the network may change its input
+    def record(self, x):
+        """Run on x (1, c, h, w); return name of a graph node -> array."""
+        self.kept = {}
+        self.run(x.to(self.dtype, copy=True))  # the network may change its input
+        return self.kept
 
     def run_node(self, node):
         result = super().run_node(node)
         if isinstance(result, torch.Tensor) and result.is_floating_point():
             result = result.to(self.dtype)  # mask.float() would bring float32 into the float64 run
-        name = self.origins.get(node.name)
-        if name is None or name not in self.decisions:
-            return result
-        forced = torch.from_numpy(self.decisions[name].astype(np.int64)).to(result.dtype)
-        forced = forced.reshape(result.shape)
-        args = self.map_nodes_to_values((*node.args, *node.kwargs.values()), node)
-        if self.pagnp_graph.nodes[name].op == "gate":
-            args = [self.module.get_submodule(node.target).scores]
-        self.margins[name] = (_margin(self.pagnp_graph.nodes[name].op, args, forced), forced != result)
-        return forced
+        name = self.refs.get(node.name)
+        if isinstance(result, torch.Tensor) and name is not None and name not in self.kept:
+            self.kept[name] = result.detach().numpy().copy()
+        return result
 
 
 def engine_noise(unit: GateUnit, z: torch.Tensor) -> torch.Tensor:
@@ -209,29 +220,3 @@ def engine_noise(unit: GateUnit, z: torch.Tensor) -> torch.Tensor:
     noise = np.empty((*z.shape[2:], z.shape[1]), np.float32)
     get_backend("numpy").gumbel_noise(0, unit.gate_index, unit.form, 0, 0, noise)
     return torch.from_numpy(noise).permute(2, 0, 1)[None].to(z.dtype)
-
-
-def _margin(op, args, forced):
-    """Return how far a decision is from the tie, in the shape of `forced`."""
-    if op == "compare":
-        a, b = (torch.as_tensor(side, dtype=torch.float64) for side in args)  # numbers, masks, indices
-        return (a - b).abs().expand(forced.shape)
-    z = args[0]
-    if forced.dtype == torch.bool:
-        return (z[:, 1:2] - z[:, 0:1]).abs()
-    index = forced if forced.ndim == 4 else forced[:, None]
-    return (z.max(dim=1, keepdim=True).values - z.gather(1, index)).reshape(forced.shape)
-
-
-def _count_flips(report, single, double):
-    for name, (truth, flipped) in double.margins.items():
-        mine = single.margins[name][0]
-        report.decisions += flipped.numel()
-        if not bool(flipped.any()):
-            continue
-        noise = float((mine.double() - truth).abs().max())
-        margin, bound = float(truth[flipped].max()), ALLOWANCE * max(noise, ROUNDING * float(truth.abs().max()))
-        report.flips += int(flipped.sum())
-        report.margin, report.margin_bound = max(report.margin, margin), max(report.margin_bound, bound)
-        if not margin <= bound:
-            report.unexplained.append(name)

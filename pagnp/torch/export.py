@@ -52,8 +52,8 @@ def export(
     heads          how outputs become answers, a list of dicts; None: a pag_resnet's own, else none
     backend        that runs the graph for the check
     returns        ExportReport
-    Numerics:      every output within a bound taken from torch's own rounding (`CheckReport`); a hard decision may
-                   differ only where rounding explains it.
+    Numerics:      every layer within its running error bound of torch in float64 (docs/NUMERICS.md, "Against other
+                   libraries"); a hard decision may differ only where its margin is within rounding.
     Raises:        ExportError listing everything unsupported and where it is, or what differed; GraphError for bad
                    heads or preprocess; ModelFileError if the file cannot be written. Then no file is written.
     """
@@ -97,7 +97,7 @@ def _export(
         if backend is None:
             return graph, None
         try:
-            report = check(module, fx_graph, translation.origins, graph, example_input, backend)
+            report = check(module, fx_graph, translation.values, graph, example_input, backend)
         except (GraphError, ShapeError, RuntimeError) as error:
             problems = [("example_input", f"cannot be run through the network: {first_line(error)}")]
             raise ExportError(message(problems), problems) from error

@@ -21,14 +21,13 @@ class Translation:
     module    the root, in eval mode
     graph     the Graph so far
     values    fx node -> Ref, Dim, Weight, number ... (pagnp.torch.values)
-    origins   fx node -> name of the graph node that decides there (gate, compare, argmax), for the check
     problems  list of (where, what)
     """
 
     def __init__(self, module, channels):
         self.module = module
         self.graph = Graph(channels)
-        self.values, self.origins, self.problems = {}, {}, []
+        self.values, self.problems = {}, []
         self.aliases = Aliases()
         self.keys = {}
         for name, tensor in (*module.named_parameters(remove_duplicate=False), *module.named_buffers()):
@@ -79,22 +78,14 @@ class Translation:
         if "input" in kwargs:  # torch's name of the first argument
             args.insert(0, kwargs.pop("input"))
         if node.op == "call_module":
-            result = self._layer(node, args, kwargs)
-        else:
-            if isinstance(node.target, type) and hasattr(node.target, "_fields"):
-                return node.target(*args, **kwargs)  # a named tuple
-            table = functions.METHODS if node.op == "call_method" else functions.FUNCTIONS
-            rule = table.get(node.target)
-            if rule is None:
-                raise UnsupportedError(f"{_function_name(node)} is not supported")
-            result = self._call(rule, args, kwargs)
-        if isinstance(result, Ref) and self._decides(result) and result.name not in self.origins.values():
-            self.origins[node] = result.name  # later fx nodes with the same Ref (unsqueeze, clone) decide nothing
-        return result
-
-    def _decides(self, ref):
-        node = self.graph.nodes.get(ref.name)
-        return ref.kind != "tensor" and node is not None and node.op in ("gate", "compare", "argmax")
+            return self._layer(node, args, kwargs)
+        if isinstance(node.target, type) and hasattr(node.target, "_fields"):
+            return node.target(*args, **kwargs)  # a named tuple
+        table = functions.METHODS if node.op == "call_method" else functions.FUNCTIONS
+        rule = table.get(node.target)
+        if rule is None:
+            raise UnsupportedError(f"{_function_name(node)} is not supported")
+        return self._call(rule, args, kwargs)
 
     def _layer(self, node, args, kwargs):
         layer = self.module.get_submodule(node.target)

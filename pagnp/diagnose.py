@@ -5,12 +5,13 @@ receipt, this machine, and the referee, another backend. Whoever stands alone is
 which shares nothing with any backend, has a vote at single elements.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 import numpy as np
 
-from pagnp import contract, probes, receipt
+from pagnp import contract, heads, probes, receipt
 from pagnp.backends.base import Backend, get_backend
 from pagnp.canonical import canonical
 from pagnp.errors import BackendError, MemoryLimitError
@@ -18,12 +19,13 @@ from pagnp.fuse import Layer, fuse
 from pagnp.gating import with_gate_mode
 from pagnp.graph import INPUT, Graph
 from pagnp.model import Model
-from pagnp.replay import LAYERS, THRESHOLDS, Row, call_options, fixed_threshold, spoken, without_budget
+from pagnp.replay import BESIDE, LAYERS, THRESHOLDS, Row, at_threshold, call_options, spoken
 from pagnp.result import Result
 from pagnp.testing import spot, spot_run
 from pagnp.testing.interpret import evaluate
 from pagnp.types import Array, Json, Number, Pixels
 
+Values: TypeAlias = Mapping[str, Array]  # by kind/name
 VOTES = 8  # elements that exact arithmetic recomputes
 
 
@@ -47,30 +49,58 @@ CAUSES = (
     "unknown",
 )
 
+_UNRELIABLE = "a second run here gave other bits than the first: this machine's hardware is not reliable"
+UNSTEADY = Finding("unsteady", f"{_UNRELIABLE}; test its memory, undo overclocking")
 
-def explain(model: Model, pixels: Pixels, entry: Json, difference: Row) -> Finding:
-    """Return the Finding for the first `difference` between the receipt's `entry` and its replay on `model`.
+
+def explain(model: Model, pixels: Pixels, entry: Json, here: Json, difference: Row) -> Finding:
+    """Return the Finding for the first `difference` between the receipt's `entry` and `here`, its replay on `model`.
 
     The model's hash, the contract and the pixels are known to agree. Runs the image again, and parts of it on another
     backend; that can take long on large images.
     """
-    if difference.receipt is None or difference.here is None:
-        return _missing(difference)
+    contradiction = _contradiction(difference)
+    if contradiction is not None:
+        return contradiction
     try:
         if difference.name.startswith(LAYERS):
-            return _Layer(model, pixels, entry, difference).finding()
-        if difference.name.startswith("outputs/") or difference.name == THRESHOLDS:
-            return _by_whole_run(model, pixels, entry, difference)
-    except MemoryLimitError as error:
-        return Finding("unknown", f"the layers do not fit into memory to look for the place: {error}")
-    # Logits and masks are layers, and those agree; the whole digest follows from the others.
-    return Finding("receipt", f"the receipt contradicts itself: its layers agree, its {difference.name} does not")
+            return _Layer(model, pixels, entry, here, difference).finding()
+        if difference.name == THRESHOLDS:
+            return _search(model, pixels, entry, difference)
+        return _decoding(model, pixels, entry, here, difference)
+    except (MemoryLimitError, MemoryError) as error:
+        text = f"the layers do not fit into memory to look for the cause: {error}"
+        return Finding("unknown", text, probes_apart(entry, here))
 
 
-def _missing(difference):
-    side = "the receipt does not list it" if difference.receipt is None else "this pagnp has no such value"
-    text = f"{side}; the receipt was changed, or its pagnp and this one cut the graph into other layers"
-    return Finding("receipt", text)
+def explain_by_spots(entry: Json, here: Json, difference: Row, spots: Sequence[spot.Spot], values: Values) -> Finding:
+    """Return the Finding for the first `difference` of a run whose `spots` all agree with exact arithmetic.
+
+    values   arrays of the run by kind/name
+    """
+    contradiction = _contradiction(difference)
+    if contradiction is not None:
+        return contradiction
+    found = next((one for one in spots if LAYERS + one.name == difference.name), None)
+    if found is not None and found.recomputed == found.size and found.worst is None:
+        text = "all its elements were recomputed and agree with this machine; the receipt's was wrong, or was changed"
+        return Finding("receipt", text, probes_apart(entry, here, values))
+    text = "the elements recomputed agree with this machine, others may not; without --spot a second backend is asked"
+    return Finding("unknown", text, probes_apart(entry, here, values))
+
+
+def _contradiction(difference):
+    """Return the Finding for what cannot differ while everything before it agrees, or None."""
+    name = difference.name
+    if difference.receipt is None or difference.here is None:
+        side = "the receipt does not list it" if difference.receipt is None else "this pagnp has no such value"
+        text = f"{side}; the receipt was changed, or its pagnp and this one cut the graph into other layers"
+        return Finding("receipt", text)
+    if name.startswith((LAYERS, "outputs/")) or name == THRESHOLDS:
+        return None
+    # Logits and masks are layers, and those agree; the whole digest follows from the others, the rest from digests.
+    agree = "digests" if name.startswith(BESIDE) else "layers"
+    return Finding("receipt", f"the receipt contradicts itself: its {agree} agree, its {name} does not")
 
 
 def referee_of(backend: Backend) -> Backend | None:
@@ -86,8 +116,9 @@ def judged(difference: Row, want: str | None, ours: str, referee: str) -> tuple[
     if want is None:
         return "unknown", "no second backend is installed here to hold them against"
     if want == difference.receipt:
-        fix = "delete the kernel cache (pagnp doctor names it) and try again; else this CPU or build is at fault"
-        return "this backend", f"{referee} gives the receipt's bits, {ours} does not: {fix}"
+        fix = "delete the kernel cache (pagnp doctor names it) and try again; else " if ours != "numpy" else ""
+        text = f"{referee} gives the receipt's bits, {ours} does not: {fix}this CPU or build is at fault"
+        return "this backend", text
     if want == difference.here:
         text = (
             f"{referee} gives the same as {ours} here: the machine of the receipt was wrong, or the receipt was changed"
@@ -99,13 +130,11 @@ def judged(difference: Row, want: str | None, ours: str, referee: str) -> tuple[
 class _Layer:
     """The first differing layer: this machine's array, the inputs that both sides agree on, the referee's values."""
 
-    def __init__(self, model: Model, pixels: Pixels, entry: Json, difference: Row) -> None:
-        self.model, self.pixels, self.entry, self.difference = model, pixels, entry, difference
+    def __init__(self, model: Model, pixels: Pixels, entry: Json, here: Json, difference: Row) -> None:
+        self.model, self.pixels, self.difference = model, pixels, difference
+        self.entry, self.here = entry, here
         self.name = difference.name.removeprefix(LAYERS)
-        fixed = fixed_threshold(entry)
-        self.options = call_options(entry)
-        if fixed is not None:
-            self.options = without_budget(self.options) | {"threshold": fixed}
+        self.options = at_threshold(entry)
         mode, graph = self.options.get("gate_mode"), canonical(model.graph)
         self.graph = graph if mode is None else with_gate_mode(graph, mode)
         self.layers = fuse(self.graph)
@@ -135,15 +164,14 @@ class _Layer:
     def finding(self) -> Finding:
         """Return what the referee and exact arithmetic make of the layer."""
         if contract.digest(self.got[0]) != self.difference.here:
-            text = "a second run here gave other bits than the first: this machine's hardware is not reliable"
-            return Finding("unsteady", f"{text}; test its memory, undo overclocking")
+            return UNSTEADY
         name = "" if self.referee is None else self.referee.name
         want = None if self.referee is None else contract.digest(self.values[self.name][0])
         cause, text = judged(self.difference, want, self.model.backend.name, name)
         if want is not None and want != self.difference.here:
             return Finding(cause, text, self.against_referee())
         votes = self.votes(self.layers[self.name], self.got, None)
-        return Finding(cause, text, [*probes_apart(self.entry, self.result), *votes])
+        return Finding(cause, text, [*probes_apart(self.entry, self.here), *votes])
 
     def against_referee(self) -> list[str]:
         """Return lines with place and bits where this machine and the referee first differ."""
@@ -213,31 +241,50 @@ def recompute(
     return values
 
 
-def probes_apart(entry: Json, result: Result, most: int = 3) -> list[str]:
-    """Return lines with place and bits of the first few probes of the receipt that are others in `result`.
+def probes_apart(entry: Json, here: Json, values: Values | None = None, most: int = 3) -> list[str]:
+    """Return lines with place and bits of the first few probes of an entry that are others in `here`.
 
-    Layers first and in order: what they show is where the difference begins. `result` has its layers' arrays.
+    Layers first and in order: what they show is where the difference begins; then those of `values`, by kind/name.
     """
-    shown = {LAYERS + layer["name"]: layer["probes"] for layer in entry["layers"]} | entry["probes"]
-    arrays = {LAYERS + name: array for name, array in result.layers.items()} | receipt.values_of(result)
+    shapes = {LAYERS + layer["name"]: layer["shape"] for layer in here["layers"]}
+    shapes |= {name: array.shape for name, array in (values or {}).items()}
+    theirs, ours = (
+        {LAYERS + layer["name"]: layer["probes"] for layer in one["layers"]} | one["probes"] for one in (entry, here)
+    )
     lines = []
-    for name, array in arrays.items():
-        for index, here, there in probes.apart(probes.of(array), shown.get(name, ""), array.shape):
-            lines.append(f"{name}[{','.join(map(str, index))}]  here {here}  receipt {there}")
+    for name, shape in shapes.items():
+        for index, now, there in probes.apart(ours[name], theirs.get(name, ""), shape):
+            lines.append(f"{name}[{','.join(map(str, index))}]  here {now}  receipt {there}")
     return lines[:most]
 
 
-def _by_whole_run(model: Model, pixels: Pixels, entry: Json, difference: Row) -> Finding:
-    """All layers agree, what comes after them does not: let the referee run the whole image."""
-    referee, ours = referee_of(model.backend), model.backend.name
+def _search(model: Model, pixels: Pixels, entry: Json, difference: Row) -> Finding:
+    """All layers agree at the receipt's threshold, the budget led elsewhere: let the referee search."""
+    referee, want = referee_of(model.backend), None
+    if referee is not None:
+        want = spoken(Model(model.graph, referee.name)(pixels, **call_options(entry)).thresholds)
+    cause, text = judged(difference, want, model.backend.name, referee.name if referee else "")
+    return Finding(cause, f"the search for the budget ended elsewhere; {text}")
+
+
+def _decoding(model: Model, pixels: Pixels, entry: Json, here: Json, difference: Row) -> Finding:
+    """All layers agree, a head's answer does not: let the referee decode; a flipped image it has to run whole."""
+    referee, ours, name = referee_of(model.backend), model.backend.name, difference.name
     if referee is None:
         return Finding(*judged(difference, None, ours, ""))
-    options = call_options(entry)
-    mine, other = model(pixels, **options), Model(model.graph, referee.name)(pixels, **options)
-    if difference.name == THRESHOLDS:
-        cause, text = judged(difference, spoken(other.thresholds), ours, referee.name)
-        return Finding(cause, f"the search for the budget ended elsewhere; {text}")
-    cause, text = judged(difference, other.digests[difference.name], ours, referee.name)
-    found = contract.compare(receipt.values_of(mine)[difference.name], receipt.values_of(other)[difference.name])
-    places = [str(place) for place in found.first] if found else probes_apart(entry, mine)
-    return Finding(cause, f"upsampling or decoding, all layers agree; {text}", places)
+    options = at_threshold(entry)
+    mine = model(pixels, **options)
+    got = receipt.values_of(mine)[name]
+    if contract.digest(got) != difference.here:
+        return UNSTEADY
+    if options.get("flip"):
+        want = receipt.values_of(Model(model.graph, referee.name)(pixels, **options))[name]
+    else:
+        head = mine.heads[name.removeprefix("outputs/")]
+        padded = spot_run.padded_size(model.graph.preprocess or {}, mine.size)
+        want = heads.predict(head, mine.logits[head["name"]][None], None, padded, mine.size, referee)
+    cause, text = judged(difference, contract.digest(want), ours, referee.name)
+    found = contract.compare(got, want)
+    where = "the mirrored pass, upsampling or decoding" if options.get("flip") else "upsampling or decoding"
+    places = [str(place) for place in found.first] if found else probes_apart(entry, here, {name: got})
+    return Finding(cause, f"{where}, all layers agree; {text}", places)

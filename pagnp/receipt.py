@@ -19,8 +19,9 @@ from pagnp.errors import ModelFileError, UsageError
 from pagnp.files import make_folder, write_atomic
 from pagnp.fuse import fuse
 from pagnp.gating import with_gate_mode
-from pagnp.graph import Value
+from pagnp.graph import Graph, Value
 from pagnp.model import Model
+from pagnp.opset import LIMIT
 from pagnp.result import Result
 from pagnp.types import Array, FilePath, Json
 
@@ -67,28 +68,9 @@ class Recorder:
         if options.get("noise"):
             raise UsageError("receipt: noise arrays cannot be in it; give a seed instead")
         used = {name: options.get(name, default) for name, default in OPTIONS.items()}
-        digests = result.digests
-        self.images.append(
-            {
-                "path": os.fspath(path),
-                "size": [int(side) for side in result.size],
-                "pixels": result.pixels,
-                "options": used,
-                "thresholds": dict(result.thresholds),
-                "digest": contract.combined_digest(digests),
-                "digests": digests,
-                "layers": self._layers(result, used["gate_mode"]),
-                "probes": {name: probes.of(array) for name, array in values_of(result).items()},
-            }
-        )
-
-    def _layers(self, result, gate_mode):
-        h, w = result.size
-        multiple = (self.graph.preprocess or {}).get("pad_multiple", 1)
-        graph = self.graph if gate_mode is None else with_gate_mode(self.graph, gate_mode)
-        values = graph.infer(h + -h % multiple, w + -w % multiple)
-        digests, shown = result.layer_digests, result.layer_probes
-        return [layer_entry(name, values[name], digests[name], shown[name]) for name in digests]
+        if used["tile"] is not None:
+            used["tile"] = min(used["tile"], LIMIT)  # no image has more rows: the same bands, and a number that fits
+        self.images.append(image_entry(self.graph, path, result, used))
 
     def document(self) -> Json:
         """Return the receipt as a JSON-able dict."""
@@ -128,6 +110,25 @@ def _text(value, indent=""):
         return "[\n" + ",\n".join(lines) + f"\n{indent}]"
     lines = [f"{deeper}{json.dumps(key, ensure_ascii=False)}: {_text(item, deeper)}" for key, item in value.items()]
     return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+
+
+def image_entry(graph: Graph, path: FilePath, result: Result, options: Json) -> Json:
+    """Return the entry of an image: what a run of the canonical `graph` with `options` (all of OPTIONS) gave."""
+    digests, mode, (h, w) = result.digests, options["gate_mode"], result.size
+    multiple = (graph.preprocess or {}).get("pad_multiple", 1)
+    values = (graph if mode is None else with_gate_mode(graph, mode)).infer(h + -h % multiple, w + -w % multiple)
+    layers, shown = result.layer_digests, result.layer_probes
+    return {
+        "path": os.fspath(path),
+        "size": [int(h), int(w)],
+        "pixels": result.pixels,
+        "options": options,
+        "thresholds": dict(result.thresholds),
+        "digest": contract.combined_digest(digests),
+        "digests": digests,
+        "layers": [layer_entry(name, values[name], layers[name], shown[name]) for name in layers],
+        "probes": {name: probes.of(array) for name, array in values_of(result).items()},
+    }
 
 
 def layer_entry(name: str, value: Value, digest: str, shown: str) -> Json:

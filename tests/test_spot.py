@@ -200,6 +200,18 @@ def test_wrong_kernels_fail(graph, changes, where):
     assert failing(graph, **changes) == where
 
 
+def test_an_answer_for_the_whole_image_and_its_mirror():
+    graph = network("global_mean")
+    head = {"task": "classification", "output": "y", "upsample": {"op": "none"}}
+    graph.heads = [{**head, "name": "kind", "decode": "argmax"}, {**head, "name": "scores", "decode": "identity"}]
+    model = pagnp.Model(graph, "numpy")
+    pixels = np.random.default_rng(1).integers(0, 256, (9, 10, 3), np.uint8)
+    result = spot_run.traced(model, pixels, {"flip": True})
+    found = {f.name: f for f in spot_run.spots(model, pixels, result, {"flip": True}, 9, 0)}
+    assert all(f.ok for f in found.values())
+    assert (found["outputs/kind"].recomputed, found["outputs/scores"].recomputed) == (1, 4)
+
+
 def test_measured_ops_say_their_error():
     graph = network("exp")
     model = pagnp.Model(graph, "numpy")

@@ -9,7 +9,7 @@ from pagnp.cli.options import BACKENDS, debug_option, json_option, load_model, p
 from pagnp.cli.progress import progress
 from pagnp.cli.run import Failures
 from pagnp.cli.verify_report import Outcome, Report
-from pagnp.errors import ContractError, UsageError
+from pagnp.errors import ContractError, ImageError, ModelFileError, UsageError
 
 
 @click.command("verify")
@@ -48,9 +48,7 @@ def command(file, weights, arch, images, backend, threads, spot, seed, as_json):
     paths = image_paths(document, file, images)
     note_version(document)
     report, failures = Report(file, as_json, spot, seed), Failures()
-    source = weights or located(document["model"]["path"], file)
-    network = arch or located_arch(document["model"].get("arch"), file)
-    model, refusal = loaded(document, source, network, backend, threads)
+    model, refusal = loaded(document, file, weights, arch, backend, threads)
     if refusal is not None:
         report.refuse(refusal)
         return report.finish(0)
@@ -58,6 +56,7 @@ def command(file, weights, arch, images, backend, threads, spot, seed, as_json):
         for entry, path in zip(document["images"], paths, strict=True):
             shown.advance(Path(path).name)
             with failures:
+                require(path, images, f"{file} names it; give the image with --image", ImageError)
                 outcome = check_image(model, path, entry, spot, seed, shown.share)
                 with shown.pause():
                     report.add(outcome)
@@ -78,13 +77,39 @@ def located(path, file):
     return beside if os.path.exists(beside) else path
 
 
-def located_arch(arch, file):
-    """Return the receipt's --arch; a config.json is looked for as images are."""
-    return located(arch, file) if arch is not None and arch.endswith(".json") else arch
+def require(path, given, hint, error):
+    """Raise `error` if `path`, which a receipt names and nobody has `given`, is not there."""
+    if not given and not os.path.exists(path):
+        raise error(f"{path}: does not exist; {hint}")
 
 
-def loaded(document, path, arch, backend, threads):
-    """Return (the receipt's model, None), or (None, Finding): another contract, another model, flushed subnormals."""
+def network_of(document, file, weights):
+    """Return the receipt's --arch, None if it has none or the model file `weights` in its place brings its own.
+
+    A config.json is looked for as images are.
+    """
+    arch = document["model"].get("arch")
+    if arch is None or (weights is not None and is_model_file(weights)):
+        return None
+    return located(arch, file) if arch.endswith(".json") else arch
+
+
+def is_model_file(path):
+    """Tell whether `path` is marked as a pagnp model file; a plain state_dict is not."""
+    from pagnp import h5guard
+
+    try:
+        with h5guard.opened(path) as root:
+            return h5guard.has_attribute(path, root, "format")
+    except ModelFileError:  # NPZ, safetensors; what is no file at all is told by who reads it
+        return False
+
+
+def loaded(document, file, weights, arch, backend, threads):
+    """Return (the model of the receipt `file`, None), or (None, Finding): another contract or model, no subnormals.
+
+    weights, arch   in place of what the receipt names, or None
+    """
     from pagnp.contract import CONTRACT_NAME
     from pagnp.diagnose import Finding
     from pagnp.modelfile import model_hash
@@ -93,8 +118,11 @@ def loaded(document, path, arch, backend, threads):
     if made_for != CONTRACT_NAME:
         text = f"the receipt is of {made_for}, this pagnp keeps {CONTRACT_NAME}; use the pagnp of the receipt"
         return None, Finding("contract", text)
+    path = located(document["model"]["path"], file) if weights is None else weights
+    require(path, weights is not None, f"{file} names it; give the model with --weights", ModelFileError)
     try:
-        model = load_model(path, arch, backend, threads)
+        network = network_of(document, file, weights) if arch is None else arch
+        model = load_model(path, network, backend, threads)
     except ContractError as error:
         return None, Finding("subnormals", str(error))
     here, want = model_hash(model.graph), document["model"]["hash"]
@@ -122,11 +150,13 @@ def check_image(model, path, entry, count, seed, progress):
     try:
         if count is not None:
             return spot_image(model, path, image.pixels, entry, count, seed)
-        _, rows = replay.replay(model, image.pixels, entry, progress)
+        here, rows = replay.replay(model, image.pixels, entry, progress)
         difference = replay.first_difference(rows)
-        finding = None if difference is None else diagnose.explain(model, image.pixels, entry, difference)
+        finding = None if difference is None else diagnose.explain(model, image.pixels, entry, here, difference)
     except ContractError as error:
         return Outcome(path, finding=diagnose.Finding("subnormals", str(error)))
+    except UsageError as error:
+        raise UsageError(f"{path}: the receipt's options cannot be run: {error}") from error
     return Outcome(path, rows, difference, finding)
 
 
@@ -144,14 +174,16 @@ def other_pixels(path, image, entry):
 
 def spot_image(model, path, pixels, entry, count, seed):
     """Return the Outcome of --spot: digests of one dense run against the receipt, elements against exact arithmetic."""
-    from pagnp import diagnose, replay
+    from pagnp import diagnose, receipt, replay
+    from pagnp.canonical import canonical
     from pagnp.testing import spot_run
 
     options = replay.call_options(entry)
     result = spot_run.traced(model, pixels, options)
     searched = replay.Row(replay.THRESHOLDS, *map(replay.spoken, (entry["thresholds"], result.thresholds)))
     private = frozenset() if "dense" in options else spot_run.private_layers(model, result.size, options)
-    rows = replay.rows(entry, result, searched, private)
+    here = receipt.image_entry(canonical(model.graph), path, result, entry["options"])
+    rows = replay.rows(entry, here, searched, private)
     spots = list(spot_run.spots(model, pixels, result, options, count, seed))
     difference, wrong = replay.first_difference(rows), next((spot for spot in spots if not spot.ok), None)
     finding = None
@@ -159,6 +191,5 @@ def spot_image(model, path, pixels, entry, count, seed):
         text = f"{wrong.name} ({wrong.op}) is not what exact arithmetic makes of its inputs"
         finding = diagnose.Finding("this backend", f"{text} on {model.backend.name}", [wrong.first])
     elif difference is not None:
-        text = "every element recomputed agrees with this machine; the receipt's was wrong, or the receipt was changed"
-        finding = diagnose.Finding("receipt", text, diagnose.probes_apart(entry, result))
+        finding = diagnose.explain_by_spots(entry, here, difference, spots, receipt.values_of(result))
     return Outcome(path, rows, difference, finding, spots)

@@ -52,7 +52,7 @@ def spots(
 
 def private_layers(model: Model, size: Size, options: Mapping[str, Any]) -> frozenset[str]:
     """Return the layers that a run on an image of `size` (h, w) does not show unless it is dense."""
-    h, w = (side + -side % (model.graph.preprocess or {}).get("pad_multiple", 1) for side in size)
+    h, w = padded_size(model.graph.preprocess or {}, size)
     return frozenset(lower(_graph(model, options), h, w).private)
 
 
@@ -77,11 +77,16 @@ def exact_input(preprocess: Json, pixels: Pixels) -> Tensor:
     return np.stack([table[pixels[..., c], c] for c in range(3)], axis=-1)
 
 
+def padded_size(preprocess: Json, size: Size) -> Size:
+    """Return the (h, w) of the network's input for an image of `size` (h, w)."""
+    h, w = (side + -side % preprocess.get("pad_multiple", 1) for side in size)
+    return h, w
+
+
 def padded_input(preprocess: Json, pixels: Pixels) -> Tensor:
     """Return `exact_input` with a batch axis, padded with +0 at the bottom and right to the model's multiple."""
     h, w = pixels.shape[:2]
-    multiple = preprocess.get("pad_multiple", 1)
-    x = np.zeros((1, h + -h % multiple, w + -w % multiple, 3), np.float32)
+    x = np.zeros((1, *padded_size(preprocess, (h, w)), 3), np.float32)
     x[0, :h, :w] = exact_input(preprocess, pixels)
     return x
 
@@ -141,7 +146,7 @@ def head_spot(head, result, mirrored, padded, draw):
     got, logits = result.outputs[head["name"]], result.logits[head["name"]][None]
     op = head["decode"]
     spot = Spot(f"outputs/{head['name']}", op, got.size)
-    channels, width = logits.shape[3], result.size[1]
+    channels, width = logits.shape[3], got.shape[1]  # of the image, or 1 where an answer is for the whole image
     for flat in draw(got.size):
         index = tuple(int(i) for i in np.unravel_index(flat, got.shape))
         y, x = index[:2]

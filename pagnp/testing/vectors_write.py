@@ -24,8 +24,8 @@ SEED_STEP = 1000  # more than any row's own seed: rows of two sets never share a
 PREFILL = runcase.PREFILLS[1]  # what the output holds before: small numbers
 
 
-def chosen_rows(names: Sequence[str] | None = None, seed: int = 0, max_elements: int = 1 << 62) -> list[Case]:
-    """Return the rows of the ops `names` (default: all) none of whose arrays has more than `max_elements`.
+def chosen_rows(names: Sequence[str] | None = None, seed: int = 0, max_elements: int | None = None) -> list[Case]:
+    """Return the rows of the ops `names` (default: all) none of whose arrays has more than `max_elements` (None: all).
 
     seed     0: the table's own values; any other: the same sizes and attributes with other values
     Raises:  UsageError if an op is unknown, or has no row that is small enough.
@@ -36,7 +36,7 @@ def chosen_rows(names: Sequence[str] | None = None, seed: int = 0, max_elements:
     found = []
     for op in ARRANGE if names is None else dict.fromkeys(names):
         rows = [_reseeded(row, seed) for row in rows_of(op)]
-        rows = [row for row in rows if _largest(row) <= max_elements]
+        rows = [row for row in rows if max_elements is None or _largest(row) <= max_elements]
         if not rows:
             raise UsageError(f"vectors: no case of {op} has at most {max_elements} elements; raise --max-elements")
         found += rows

@@ -118,6 +118,8 @@ class Graph:
             nodecheck.check_kinds(node, [v.kind for v in ins])
             spec, shape = opset.OPS[node.op], self.weight_shape(node)
             c = spec.channels(node, [v.c for v in ins], shape)
+            if c > opset.LIMIT:  # concats of concats double it with every node
+                raise GraphError(f"node '{node.name}' ({node.op}): over {opset.LIMIT} channels")
             size: tuple[MaybeNone, MaybeNone] = (
                 (None, None) if h is None else opset.size(node, [(v.h, v.w) for v in ins], shape)
             )

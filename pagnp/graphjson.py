@@ -132,7 +132,8 @@ def check_schema(document, label, part="", fix="export again"):
     from jsonschema.exceptions import best_match
 
     error = best_match(iter([error]))
-    raise ModelFileError(f"{label} {_place(error)}: {_one_line(error.message)}; {fix}") from error
+    # The cause would print the whole document, megabytes of a stranger's text.
+    raise ModelFileError(f"{label} {_place(error)}: {_one_line(error.message)}; {fix}") from None
 
 
 def _place(error):

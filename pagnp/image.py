@@ -1,8 +1,8 @@
 """Read pictures: PNG, JPEG and TIFF files, arrays and PIL images become (h, w, 3) uint8.
 
-The contract begins at these pixels. What a file holds is told by its content, never by its name. Only Pillow's three
-readers are used, called directly: Image.open would try every format, and its size limit and warnings are global
-settings of the host program.
+The contract begins at these pixels. What a file holds is told by its content, never by its name. `imageguard` looks at
+a file first; of what it leaves, pixels are decoded by one of Pillow's three readers, called directly: Image.open would
+try every format, and its size limit and warnings are global settings of the host program.
 """
 
 import contextlib
@@ -22,21 +22,12 @@ from PIL.TiffImagePlugin import TiffImageFile
 
 from pagnp.contract import digest
 from pagnp.errors import ImageError, MemoryLimitError
+from pagnp.imageguard import JPEG, PNG, TIFF, screen
+from pagnp.tiffguard import PHOTOMETRIC
 from pagnp.types import FilePath, Pixels, Size
 
 MAX_PIXELS = 200_000_000
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".tif", ".tiff")  # what is taken from a folder
-READABLE = "PNG, JPEG and TIFF"
-
-_READERS = (
-    (b"\x89PNG\r\n\x1a\n", PngImageFile),
-    (b"\xff\xd8\xff", JpegImageFile),  # of a phone's multi-picture JPEG this reads the photograph, its first picture
-    (b"II*\0", TiffImageFile),
-    (b"MM\0*", TiffImageFile),
-    (b"II+\0", TiffImageFile),  # BigTIFF
-    (b"MM\0+", TiffImageFile),
-)
-_REFUSED = ((8, b"WEBP", "WEBP"), (0, b"BM", "BMP"), (0, b"GIF8", "GIF"), (4, b"ftyp", "HEIC or AVIF"))
 
 # Palettes go by way of RGBA: on the direct way Pillow warns about those with transparency.
 _TO_RGB = {"1": "RGB", "L": "RGB", "LA": "RGB", "P": "RGBA", "PA": "RGBA", "RGB": "RGB", "RGBA": "RGB", "RGBX": "RGB"}
@@ -50,9 +41,19 @@ _TURNS = {  # EXIF orientation -> how to bring the picture upright
     7: PillowImage.Transpose.TRANSVERSE,
     8: PillowImage.Transpose.ROTATE_90,
 }
-# Tags and values of TIFF 6.0
-_BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR, _SAMPLE_FORMAT = 258, 262, 284, 339
-_MIN_IS_WHITE, _SEPARATE_PLANES, _UNSIGNED = 0, 2, 1
+_MIN_IS_WHITE = 0  # of the tag PHOTOMETRIC of TIFF 6.0
+
+
+class _Tiff(TiffImageFile):
+    """Pillow's reader without its size limit, a global setting of the host program that other readers do not ask."""
+
+    def load_prepare(self):
+        if getattr(self, "_im", None) is None:
+            self.im = PillowImage.core.new(self.mode, getattr(self, "_tile_size", self.size))
+        super().load_prepare()
+
+
+_READERS = {PNG: PngImageFile, JPEG: JpegImageFile, TIFF: _Tiff}
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def from_array(x: Image | PillowImage.Image | Pixels) -> Image:
     if isinstance(x, PillowImage.Image):
         with _complaints("image"):
             x.load()  # before the orientation is asked for: loading a TIFF turns it
-            return Image(_pixels(x, "image"))
+        return Image(_pixels(x, "image", _orientation(x)))
     if not isinstance(x, np.ndarray):
         raise ImageError(f"image: got {type(x).__name__}; give a path, a PIL image or a (h, w, 3) uint8 array")
     if x.dtype != np.uint8:
@@ -159,57 +160,22 @@ def _complaints(name):
 
 def _decode(file, path, max_pixels):
     """Return the pixels of the open `file`."""
-    reader = _reader(file, path)
-    with _complaints(path), reader(file) as image:
-        _check_header(image, path, max_pixels)
-        image.load()
-        return _pixels(image, path)
+    screened = screen(file, path, max_pixels)
+    with screened.file, contextlib.ExitStack() as stack:
+        with _complaints(path):
+            image = stack.enter_context(_READERS[screened.format](screened.file))
+        if image.mode not in (*_TO_RGB, *_GREY16, "I"):  # before it is decoded
+            _refuse_mode(image, path)
+        with _complaints(path):
+            image.load()
+        return _pixels(image, path, screened.orientation)
 
 
-def _reader(file, path):
-    """Return Pillow's class for what `file` holds, by its first bytes."""
-    start = file.read(12)
-    file.seek(0)
-    if not start:
-        raise ImageError(f"{path}: is empty; get the file again")
-    for magic, reader in _READERS:
-        if start.startswith(magic):
-            return reader
-    for offset, magic, name in _REFUSED:
-        if start[offset:].startswith(magic):
-            raise ImageError(f"{path}: is {name}; pagnp reads {READABLE}: save it as PNG first")
-    raise ImageError(f"{path}: is not an image that pagnp knows; it reads {READABLE}")
+def _refuse_mode(image, name):
+    raise ImageError(f"{name}: has {image.mode} colours; pagnp reads grey, RGB and palettes: save it as 8-bit RGB")
 
 
-def _check_header(image, path, max_pixels):
-    """Raise ImageError for what the header alone rules out, before anything is decoded."""
-    w, h = image.size
-    if w < 1 or h < 1:
-        raise ImageError(f"{path}: has no pixels ({w} x {h}); get the file again")
-    if w * h > max_pixels:
-        raise ImageError(
-            f"{path}: {w} x {h} is {w * h / 1e6:.0f} megapixels, the limit is {max_pixels / 1e6:g}; make it smaller"
-        )
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1:
-        raise ImageError(f"{path}: holds {frames} pictures; save the one you want as a file of its own")
-    if isinstance(image, TiffImageFile):
-        _check_tiff(image, path)
-
-
-def _check_tiff(image, path):
-    """Raise ImageError for samples that Pillow would hand over unscaled or wrongly."""
-    bits = set(image.tag_v2.get(_BITS_PER_SAMPLE, (1,)))
-    formats = set(image.tag_v2.get(_SAMPLE_FORMAT, (_UNSIGNED,)))
-    if formats != {_UNSIGNED} or not bits <= {1, 2, 4, 8, 16}:
-        kind = "float or signed" if formats != {_UNSIGNED} else "/".join(map(str, sorted(bits))) + "-bit"
-        raise ImageError(f"{path}: has {kind} samples; pagnp reads 8 and 16 bits, unsigned: save it as 8-bit RGB")
-    # Pillow 13 takes the bytes of separate 16-bit planes for 8-bit samples.
-    if 16 in bits and image.tag_v2.get(_PLANAR) == _SEPARATE_PLANES:
-        raise ImageError(f"{path}: has 16-bit samples in separate planes; save it interleaved or as PNG")
-
-
-def _pixels(image, name):
+def _pixels(image, name, orientation):
     """Return a loaded PIL image as (h, w, 3) uint8, upright."""
     if 0 in image.size:
         raise ImageError(f"{name}: has no pixels ({image.width} x {image.height})")
@@ -218,17 +184,19 @@ def _pixels(image, name):
     elif image.mode in _TO_RGB:
         picture = image
     else:
-        raise ImageError(f"{name}: has {image.mode} colours; pagnp reads grey, RGB and palettes: save it as 8-bit RGB")
-    turn = _TURNS.get(_orientation(image))
+        _refuse_mode(image, name)
+    turn = _TURNS.get(orientation)
     if turn is not None:
         picture = picture.transpose(turn)
-    return np.ascontiguousarray(np.asarray(picture.convert(_TO_RGB[picture.mode]))[:, :, :3])
+    with _complaints(name):  # of palettes
+        picture = picture.convert(_TO_RGB[picture.mode])
+    return np.ascontiguousarray(np.asarray(picture)[:, :, :3])
 
 
 def _grey16_to_8(image):
     """Return the upper bytes of 16-bit grey; Pillow leaves a TIFF's white-is-zero scale as it is."""
     grey = np.asarray(image).astype(np.uint16)
-    if getattr(image, "tag_v2", {}).get(_PHOTOMETRIC) == _MIN_IS_WHITE:
+    if getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == _MIN_IS_WHITE:
         grey = ~grey
     return (grey >> 8).astype(np.uint8)
 

@@ -1,6 +1,6 @@
 """The model file: a Graph as HDF5, written to the same bytes each time and read without trusting it.
 
-The layout is in docs/MODEL_FORMAT.md. `h5guard` looks at the file, `graphjson` at the JSON text in it.
+The layout is in docs/MODEL_FORMAT.md. `h5guard` and `h5dataset` look at the file, `graphjson` at the JSON text in it.
 """
 
 import contextlib
@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pagnp import graphjson, h5guard
+from pagnp import graphjson, h5dataset, h5guard
+from pagnp.canonical import canonical
 from pagnp.contract import CONTRACT_NAME
 from pagnp.errors import GraphError, ModelFileError, ShapeError
 from pagnp.graph import Graph
@@ -21,6 +22,7 @@ from pagnp.types import FilePath
 FORMAT = "pagnp-model"
 VERSION = 1
 MAX_BYTES = 4 << 30  # of all weights; ResNet-101 with gates has 0.2e9
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 OUTSIDE = " (outside the contract: non-finite weights)"
 
 
@@ -36,6 +38,7 @@ def write(graph: Graph, path: FilePath, *, overwrite: bool = True, allow_nonfini
     label = h5guard.shown(path)
     check_values(label, graph, allow_nonfinite)
     graphjson.check_schema(document, f"{label}: graph")
+    _check_preprocess(label, graph.preprocess)
     text = graphjson.canonical(document)
     if len(text) > graphjson.MAX_BYTES:
         raise ModelFileError(f"{label}: graph is {len(text)} bytes, need at most {graphjson.MAX_BYTES}; split it")
@@ -135,7 +138,7 @@ def read(path: FilePath, *, allow_nonfinite: bool = False, max_bytes: int = MAX_
 
 def _check_root(path, root):
     """Check the root attributes and return the producer."""
-    if not h5guard.has_attribute(root, "format"):
+    if not h5guard.has_attribute(path, root, "format"):
         fix = "a plain state_dict needs --arch, or pagnp convert"
         h5guard.refuse(path, "attribute format", f"is missing, need '{FORMAT}'; {fix}")
     form = h5guard.text_attribute(path, root, "", "format")
@@ -156,13 +159,24 @@ def _read_document(path, label, datasets):
     """Return the parsed and schema-checked graph JSON."""
     if "graph" not in datasets:
         h5guard.refuse(path, "graph", "is missing, need the graph's JSON; export again with pagnp.torch.export")
-    entry = h5guard.inspect(path, "graph", datasets["graph"], [np.uint8])
+    entry = h5dataset.inspect(path, "graph", datasets["graph"], [np.uint8])
     if len(entry.shape) != 1 or entry.nbytes > graphjson.MAX_BYTES:
         need = f"need one axis of at most {graphjson.MAX_BYTES}"
         h5guard.refuse(path, "graph", f"has shape {entry.shape}, {need}; export again")
     document = graphjson.parse(_read_checked(path, entry).tobytes(), f"{label}: graph")
     graphjson.check_schema(document, f"{label}: graph")
+    _check_preprocess(label, document["preprocess"])
     return document
+
+
+def _check_preprocess(label, preprocess):
+    """Refuse means and deviations whose scale or shift (docs/MODEL_FORMAT.md) is no finite float32."""
+    if preprocess is None:
+        return
+    factors = [1.0 / (255.0 * std) for std in preprocess.get("std", ())]
+    factors += [mean / std for mean, std in zip(preprocess["mean"], preprocess.get("std", (1, 1, 1)), strict=True)]
+    if not all(abs(factor) <= FLOAT32_MAX for factor in factors):
+        raise ModelFileError(f"{label}: graph: preprocess: std is too small for mean and float32; export again")
 
 
 def _inspect_weights(path, datasets, shapes, max_bytes):
@@ -179,10 +193,11 @@ def _inspect_weights(path, datasets, shapes, max_bytes):
         h5guard.refuse(path, "weights", f"is {total} bytes, need at most {max_bytes}; raise max_bytes if that is right")
     entries = {}
     for key in sorted(shapes):
-        entries[key] = h5guard.inspect(path, f"weights/{key}", datasets[f"weights/{key}"], [np.dtype("<f4")])
+        entries[key] = h5dataset.inspect(path, f"weights/{key}", datasets[f"weights/{key}"], [np.dtype("<f4")])
         if entries[key].shape != tuple(shapes[key]):
             need = tuple(shapes[key])
             h5guard.refuse(path, f"weights/{key}", f"has shape {entries[key].shape}, need {need}; export again")
+    h5dataset.check_total(path, entries.values(), max_bytes)
     return entries
 
 
@@ -208,7 +223,7 @@ def _graph(label, document, weights):
 def _read_checked(path, entry):
     """Return the array of `entry` after comparing its SHA-256."""
     want = h5guard.text_attribute(path, entry.dataset, entry.name, "sha256")
-    array = h5guard.read(path, entry)
+    array = h5dataset.read(path, entry)
     have = _sha256(array.astype(entry.dtype, copy=False))
     if have != want:
         fix = "the file is damaged, copy or export it again"
@@ -217,7 +232,10 @@ def _read_checked(path, entry):
 
 
 def check_values(label: str, graph: Graph, allow_nonfinite: bool) -> bool:
-    """Refuse weights that are not finite and variances that are not positive; return whether all are finite."""
+    """Refuse weights that are not finite, variances that are not positive and norms whose scale or shift is not finite.
+
+    Returns whether all weights are finite.
+    """
     strange = [key for key in sorted(graph.weights) if not np.isfinite(graph.weights[key]).all()]
     if strange and not allow_nonfinite:
         fix = "train again, or allow_nonfinite=True (outside the contract)"
@@ -228,6 +246,10 @@ def check_values(label: str, graph: Graph, allow_nonfinite: bool) -> bool:
             if (variance + node.attrs["eps"] <= 0).any():  # NaN passes only where allow_nonfinite let it
                 entry = f"weights/{node.weights['var']}"
                 raise ModelFileError(f"{label}: {entry} + eps is not positive, need var > -eps; train again")
+    try:
+        canonical(graph)
+    except GraphError as error:
+        raise ModelFileError(f"{label}: graph: {error}; train again") from error
     return not strange
 
 

@@ -3,15 +3,12 @@
 The formats are in docs/MODEL_FORMAT.md. `arch` knows which network the entries belong to.
 """
 
-import math
 import os
-import zipfile
-import zlib
 from collections.abc import Mapping
 
 import numpy as np
 
-from pagnp import h5guard, modelfile
+from pagnp import h5dataset, h5guard, modelfile, npzfile
 from pagnp.arch import plan
 from pagnp.errors import ModelFileError, UsageError
 from pagnp.graph import Graph
@@ -53,18 +50,13 @@ def _reader(path):
     if start[8:9] == b"{":
         return _read_safetensors
     if start.startswith(b"\x80"):
-        _refuse_pickle(path)
+        npzfile.refuse_pickle(path)
     return _read_hdf5
-
-
-def _refuse_pickle(path):
-    fix = "in torch, save its state_dict with safetensors.torch.save_file or one HDF5 dataset per key"
-    h5guard.refuse(path, "", f"is a torch checkpoint (a pickle, which can run code); {fix}")
 
 
 def _read_hdf5(path):
     with h5guard.opened(path) as root:
-        if h5guard.has_attribute(root, "format"):
+        if h5guard.has_attribute(path, root, "format"):
             fix = "it names its own network, use it without --arch and without convert"
             h5guard.refuse(path, "", f"has a root attribute 'format' like a pagnp model file; {fix}")
         entries, ignored, names = [], [], {}
@@ -72,56 +64,23 @@ def _read_hdf5(path):
             key = name.replace("/", ".")
             if names.setdefault(key, name) != name:
                 h5guard.refuse(path, name, f"is the same key as {names[key]}, need one of them; save again")
-            entry = h5guard.inspect(path, name, dataset, FLOATS + INTEGERS, fix="save again as float32")
+            entry = h5dataset.inspect(path, name, dataset, FLOATS + INTEGERS, fix="save again as float32")
             if entry.dtype.kind == "f":
                 entries.append((key, entry))
             else:
                 ignored.append(key)
-        _check_total(path, (entry.nbytes for _, entry in entries))
-        return {key: _to_float32(path, key, h5guard.read(path, entry)) for key, entry in entries}, ignored
+        h5dataset.check_total(path, [entry for _, entry in entries], MAX_BYTES)
+        return {key: _to_float32(path, key, h5dataset.read(path, entry)) for key, entry in entries}, ignored
 
 
 def _read_npz(path):
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if any(name.endswith("data.pkl") for name in archive.namelist()):
-                _refuse_pickle(path)
-            headers = {info.filename: _npy_header(path, archive, info) for info in archive.infolist()}
-            floats = [name for name, (_, dtype) in headers.items() if dtype.kind == "f"]
-            _check_total(path, (math.prod(headers[n][0]) * headers[n][1].itemsize for n in floats))
-            state = {}
-            for name in floats:
-                with archive.open(name) as member:
-                    array = np.lib.format.read_array(member, allow_pickle=False)
-                key = name.removesuffix(".npy").replace("/", ".")
-                state[key] = _to_float32(path, key, array)
-            return state, [name.removesuffix(".npy") for name in headers if name not in floats]
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
-        detail = h5guard.shown(str(error))
-        raise ModelFileError(f"{h5guard.shown(path)}: is a damaged NPZ file ({detail}); save it again") from error
-
-
-def _npy_header(path, archive, info):
-    """Return (shape, dtype) of a member, whose size must be what its header declares. Reads no data."""
-    name = info.filename
-    if not name.endswith(".npy"):
-        h5guard.refuse(path, name, "is no .npy array, need arrays only; save again with numpy.savez")
-    with archive.open(info) as member:
-        version = np.lib.format.read_magic(member)
-        if version not in ((1, 0), (2, 0)):
-            h5guard.refuse(path, name, f"has npy version {version}, need 1.0 or 2.0; save again with numpy.savez")
-        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, _, dtype = reader(member)
-        rest = info.file_size - member.tell()
-    if dtype not in FLOATS and dtype.kind not in "iub":
-        word = "Python objects" if dtype.hasobject else str(dtype)
-        h5guard.refuse(path, name, f"is {word}, need float32; save again as float32")
-    if math.prod(shape) * dtype.itemsize != rest:
-        h5guard.refuse(path, name, f"declares {math.prod(shape) * dtype.itemsize} bytes but has {rest}; save again")
-    if info.file_size > max(h5guard.RATIO_FREE, h5guard.MAX_RATIO * info.compress_size):
-        ratio = info.file_size // max(info.compress_size, 1)
-        h5guard.refuse(path, name, f"is compressed {ratio}:1, need at most {h5guard.MAX_RATIO}:1")
-    return shape, dtype
+    arrays, ignored = npzfile.read(path, FLOATS, _check_total)
+    keys = {}
+    for name in arrays:
+        key = name.replace("/", ".")
+        if keys.setdefault(key, name) != name:
+            h5guard.refuse(path, name, f"is the same key as {keys[key]}, need one of them; save again")
+    return {key: _to_float32(path, key, arrays[name]) for key, name in keys.items()}, ignored
 
 
 def _read_safetensors(path):

@@ -199,7 +199,7 @@ REFUSED = {
     "cmyk-tiff": (saved(RGB, "TIFF", mode="CMYK"), "CMYK colours"),
     "lab-tiff": (saved(RGB, "TIFF", mode="LAB"), "LAB colours"),
     "float-tiff": (tiff(FLOAT[:, :, :1], photometric=1, sample_format=3), "float or signed samples"),
-    "float-rgb-tiff": (tiff(FLOAT, sample_format=3), "damaged"),  # Pillow does not know it at all
+    "float-rgb-tiff": (tiff(FLOAT, sample_format=3), "float or signed samples"),
     "signed-tiff": (tiff(WIDE[:, :, :1] // 2, photometric=1, sample_format=2), "float or signed samples"),
     "32bit-tiff": (tiff(WIDE[:, :, :1].astype(np.uint32), photometric=1), "32-bit samples"),
     "planar-16-tiff": (tiff(WIDE[:, :, :3], planar=2), "separate planes"),

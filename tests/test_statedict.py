@@ -5,6 +5,7 @@ import json
 import pickle
 import re
 import sys
+import warnings
 import zipfile
 
 import h5py
@@ -68,6 +69,14 @@ def test_every_format_gives_the_same_entries(tmp_path, state, form):
     assert back.keys() == state.keys()
     for key, array in state.items():
         assert not contract.compare(back[key], array), key
+
+
+def test_arrays_in_fortran_order(tmp_path):
+    want = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    np.savez(tmp_path / "w.npz", a=np.asfortranarray(want), b=np.float32(3), c=np.zeros((0, 2), np.float32))
+    back = statedict.read_state_dict(tmp_path / "w.npz")
+    assert back["a"].flags.c_contiguous and not contract.compare(back["a"], want)
+    assert back["b"].shape == () and back["b"] == 3 and back["c"].shape == (0, 2)
 
 
 @pytest.mark.parametrize("prefix", ["module.", "model.", "state_dict.", "model.module.", "state_dict.module."])
@@ -174,14 +183,67 @@ def bfloat16(path):
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
 
 
+def same_name_twice(path):
+    with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for _ in range(2):
+            archive.writestr("a.npy", npy((2,), "<f4", bytes(8)))
+
+
+def overlapping(path):
+    """Two members that are the same bytes: thousands of them would be a bomb."""
+    npz_member("a.npy", npy((25_000,), "<f4", np.arange(25_000, dtype="<f4").tobytes()))(path)
+    raw = path.read_bytes()
+    start, end = raw.index(b"PK\1\2"), raw.index(b"PK\5\6")
+    directory = raw[start:end]
+    tail = bytearray(raw[end:])
+    tail[8:12] = (2).to_bytes(2, "little") * 2
+    tail[12:16] = (2 * len(directory)).to_bytes(4, "little")
+    path.write_bytes(raw[:start] + directory + directory.replace(b"a.npy", b"b.npy") + bytes(tail))
+
+
+def header(text):
+    return npz_member("a.npy", b"\x93NUMPY\1\0" + len(text).to_bytes(2, "little") + text.encode() + bytes(8))
+
+
+def two_names(path):
+    as_hdf5(path, {"a": np.zeros(2), "b": np.zeros(2)})
+    with h5py.File(path, "r+") as file:
+        file["c"] = file["a"]
+
+
+def in_heaps(path):
+    with h5py.File(path, "w", libver="latest") as file:
+        for i in range(20):
+            file[f"a{i}"] = np.zeros(2, np.float32)
+
+
 REFUSED = [
+    (same_name_twice, "a.npy is there twice, need each name once"),
+    (overlapping, "but its entries say that they store"),
+    (
+        npz_member("a.npy", npy((2,), "<f4", bytes(8)), compression=zipfile.ZIP_LZMA),
+        "compressed by a method other than",
+    ),
+    (header("-" * 3000 + "1"), "a.npy has a header that is no plain array's"),
+    (header("(" * 3000), "a.npy has a header that is no plain array's"),
+    (header("x" * 5000), "a.npy is no npy array of version 1.0 or 2.0"),
+    (
+        header("{'descr': '<f4', 'fortran_order': False, 'shape': (-1,), }"),
+        "a.npy has a header that is no plain array's",
+    ),
+    (header("{'descr': '<f4', 'descr': '<f4', 'shape': (2,), }"), "a.npy has a header that is no plain array's"),
+    (header("{'descr': '<q9', 'fortran_order': False, 'shape': (2,), }"), "a.npy is of the unknown type <q9"),
+    (npz_member("a.npy", npy((1,) * 9, "<f4", bytes(4))), "a.npy has 9 axes, need at most 8"),
+    (two_names, "c is another name of a (or a loop)"),
+    (in_heaps, "keeps links or attributes in a heap of HDF5 1.8"),
     (lambda path: None, "does not exist"),
     (lambda path: path.write_text("hello, world"), "is not an HDF5 file"),
     (lambda path: path.write_bytes(pickle.dumps({"a": 1}, protocol=2)), "is a torch checkpoint (a pickle"),
     (torch_checkpoint, "is a torch checkpoint (a pickle"),
     (object_array, "a.npy is Python objects, need float32"),
     (npz_member("a.txt", b"x"), "a.txt is no .npy array"),
-    (npz_member("a.npy", b"no header"), "is a damaged NPZ file"),
+    (npz_member("a.npy", b"no header"), "a.npy has no npy header (a damaged NPZ file?)"),
     (npz_member("a.npy", npy((1 << 40,), "<f4", bytes(8))), "a.npy declares 4398046511104 bytes but has 8"),
     (
         npz_member("a.npy", npy((1 << 22,), "<f4", bytes(1 << 24)), compression=zipfile.ZIP_DEFLATED),

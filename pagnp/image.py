@@ -6,7 +6,6 @@ try every format, and its size limit and warnings are global settings of the hos
 """
 
 import contextlib
-import functools
 import os
 import stat
 from collections.abc import Iterable
@@ -68,10 +67,14 @@ class Image:
         """(h, w)"""
         return self.pixels.shape[:2]
 
-    @functools.cached_property
+    @property
     def digest(self) -> str:
         """SHA-256 of the pixels by the contract's rule: it goes into receipts, because JPEG decoders differ."""
-        return digest(self.pixels)
+        # Not functools.cached_property: before Python 3.12 it holds a lock, which a forked child would find locked.
+        found: str | None = self.__dict__.get("_digest")
+        if found is None:
+            found = self.__dict__["_digest"] = digest(self.pixels)
+        return found
 
 
 def load_image(path: FilePath, max_pixels: int = MAX_PIXELS) -> Image:

@@ -99,6 +99,35 @@ def test_a_forked_child_uses_its_parents_model(graph, image, digest):
             thread.join()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_fork_while_pixels_are_hashed(monkeypatch):
+    """A thread is inside the digest of an image, for as long as the child lives: the child waits for nobody."""
+    from pagnp import image as images
+
+    inside, leave, parent = threading.Event(), threading.Event(), os.getpid()
+
+    def slow(pixels):
+        if os.getpid() == parent:
+            inside.set()
+            leave.wait(60)
+        return "hash"
+
+    monkeypatch.setattr(images, "digest", slow)
+    pixels = np.zeros((2, 2, 3), np.uint8)
+    thread = threading.Thread(target=lambda: images.Image(pixels).digest)
+    thread.start()
+    assert inside.wait(60)
+    child = multiprocessing.get_context("fork").Process(target=lambda: images.Image(pixels).digest)
+    child.start()
+    child.join(20)
+    hung = child.is_alive()
+    child.kill()
+    leave.set()
+    thread.join()
+    assert not hung and child.exitcode == 0
+
+
 @pytest.mark.parametrize("backend", ("numpy", "numba"))
 @pytest.mark.parametrize("remake", (copy.copy, copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))))
 def test_a_model_may_be_copied_and_pickled(graph, backend, remake):

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+
 ALIGN = 64  # bytes: a cache line, and the widest vector load
 
 
@@ -59,18 +61,16 @@ def _round_up(size):
 
 def _place(buffers):
     """Place big buffers first, each at the lowest offset free during its life; return the arena's size."""
-    placed = []
-    for buffer in sorted(buffers, key=lambda b: -b.size):
-        busy = sorted(
-            (other.offset, other.offset + other.size)
-            for other in placed
-            if other.first <= buffer.last and buffer.first <= other.last
-        )
+    ordered = sorted(buffers, key=lambda b: -b.size)
+    firsts, lasts, starts, stops = np.zeros((4, len(ordered)), np.int64)  # of those placed: graphs may have many
+    for i, buffer in enumerate(ordered):
+        meets = (firsts[:i] <= buffer.last) & (buffer.first <= lasts[:i])
+        busy = sorted(zip(starts[:i][meets].tolist(), stops[:i][meets].tolist(), strict=True))
         offset = 0
         for start, stop in busy:
             if offset + buffer.size <= start:
                 break
             offset = max(offset, stop)
         buffer.offset = offset
-        placed.append(buffer)
-    return max((b.offset + b.size for b in placed), default=0)
+        firsts[i], lasts[i], starts[i], stops[i] = buffer.first, buffer.last, offset, offset + buffer.size
+    return int(stops.max(initial=0))

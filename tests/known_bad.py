@@ -1,278 +1,269 @@
 """Kernels that are wrong on purpose, one mistake each; the conformance check must reject every one.
 
-WRONG[op][mistake] is a kernel with the reference's signature. Convolutions are in known_bad_conv.py.
+WRONG[op][mistake] is a kernel with the reference's signature, RIGHT[op] the same scaffolds without a mistake. Here are
+choices, copies and curves. Convolutions are in known_bad_conv.py, other sums in known_bad_sums.py, what can go wrong in
+any kernel in known_bad_any.py, networks in known_bad_plans.py.
 """
 
 import numpy as np
-from known_bad_conv import F32, WRONG_CONVS, unfused
+from known_bad_any import REFERENCE, WRONG_ANYWHERE, after, filling, replace_argument
+from known_bad_conv import RIGHT_CONVS, WRONG_CONVS
+from known_bad_rounding import F32, rounded, sum_to_odd
+from known_bad_sums import RIGHT_SUMMING, WRONG_SUMMING, windows
 
-from pagnp.backends.base import get_backend
+from pagnp.backends.base import KERNELS
 from pagnp.testing.oracle_gate import philox_words
 
-REFERENCE = get_backend("numpy").kernels
+
+def arithmetic(rule):
+    """Return add, sub, mul and div that round by `rule` of known_bad_rounding."""
+
+    def of_sum(sign):
+        return filling(lambda a, b: rounded(sum_to_odd(*wide(a, sign * b)), rule))
+
+    def of(operation):  # the quotient and product in float64 are right for both roundings
+        return filling(lambda a, b: rounded(operation(*wide(a, b)), rule))
+
+    def wide(a, b):
+        return np.broadcast_arrays(a.astype(np.float64), b.astype(np.float64))
+
+    return {"add": of_sum(1), "sub": of_sum(-1), "mul": of(np.multiply), "div": of(np.divide)}
 
 
-def replace_argument(op, position, change):
-    """Return the reference kernel of `op` with one argument changed first."""
+def max_pool(wins, outside=-np.inf):
+    """Return a max_pool2d that takes the next value v of a window where wins(v, best)."""
 
-    def kernel(*args):
-        args = list(args)
-        args[position] = change(args[position])
-        REFERENCE[op](*args)
+    def kernel(x, kernel, stride, padding, dilation, out):
+        best = np.full(out.shape, -np.inf, F32)
+        for v in windows(x, kernel, stride, padding, dilation, out.shape, outside):
+            best = np.where(wins(v, best), v, best)
+        out[...] = best
 
     return kernel
 
 
-def filling(function):
-    """Return a kernel that writes function(args without out) to `out`."""
+def argmax(wins):
+    """Return an argmax that takes k where wins(x[k], x[best])."""
 
-    def kernel(*args):
+    def kernel(x):
+        index = np.zeros(x.shape[:3], np.int32)
+        for k in range(1, x.shape[-1]):
+            best = np.take_along_axis(x, index[..., None], -1)[..., 0]
+            index[wins(x[..., k], best)] = k
+        return index
+
+    return filling(kernel)
+
+
+def gate_deciding(plain=np.greater, beyond=None, choose=None):
+    """Return a gate with other decisions in hard mode: plain(z1, z0), beyond(z1, z0, t), choose(z, out)."""
+    beyond = beyond or (lambda z1, z0, t: z1 - z0 > t)
+
+    def kernel(z, mode, form, temperature, noise, threshold, out):
+        REFERENCE["gate"](z, mode, form, temperature, noise, threshold, out)
+        if mode == "hard" and out.dtype == np.int32 and choose is not None:
+            choose(z, out)
+        elif mode == "hard" and out.dtype == bool:
+            z1, z0 = z[..., 1], z[..., 0]
+            with np.errstate(all="ignore"):
+                out[...] = plain(z1, z0) if threshold is None else beyond(z1, z0, threshold)
+
+    return kernel
+
+
+def gate_after_division(z, mode, form, temperature, noise, threshold, out):
+    """Divide by the temperature before a hard decision: numbers that overflow or round together become ties."""
+    if mode == "gumbel_hard" and form == "torch":
         with np.errstate(all="ignore"):
-            args[-1][...] = function(*args[:-1])
+            y = (z + noise) / temperature
+        REFERENCE["gate"](y, "hard", form, temperature, None, None, out)
+    else:
+        REFERENCE["gate"](z, mode, form, temperature, noise, threshold, out)
+
+
+def gate_with_first_noise(z, mode, form, temperature, noise, threshold, out):
+    """Give every image of a batch the first one's noise."""
+    noise = noise[:1] if noise is not None and noise.ndim == 4 else noise
+    REFERENCE["gate"](z, mode, form, temperature, noise, threshold, out)
+
+
+def nearest_at(index):
+    """Return a nearest whose source positions are index(output positions, size_in, size_out)."""
+
+    def kernel(x, out):
+        iy, ix = (index(np.arange(out.shape[i]), x.shape[i], out.shape[i]) for i in (1, 2))
+        out[...] = x[:, iy][:, :, ix]
 
     return kernel
 
 
-def after(op, change):
-    """Return the reference kernel of `op` followed by change(out, args)."""
-
-    def kernel(*args):
-        REFERENCE[op](*args)
-        with np.errstate(all="ignore"):
-            change(args[-1], args)
-
-    return kernel
-
-
-def forget_last(op):
-    """Return the reference kernel of `op` that leaves the last element as it was."""
-
-    def kernel(*args):
-        out = args[-1]
-        before = out.reshape(-1)[-1:].copy()
-        REFERENCE[op](*args)
-        out.reshape(-1)[-1:] = before
-
-    return kernel
-
-
-def change_input(op):
-    """Return the reference kernel of `op` that spoils its first input afterwards."""
-
-    def spoil(out, args):
-        args[0][...] = 0
-
-    return after(op, spoil)
-
-
-def flush(out, args):
-    """Flush subnormal results to zero."""
-    out[np.abs(out) < F32(2.0**-126)] = 0
-
-
-def _softmax(x, maximum=True, reciprocal=False, reverse=False):
-    m = x.max(axis=-1, keepdims=True) if maximum else F32(0)
-    e = np.empty_like(x)
-    REFERENCE["exp"](np.ascontiguousarray(x - m), e)
-    s = np.zeros_like(x[..., :1])
-    for k in range(x.shape[-1])[::-1] if reverse else range(x.shape[-1]):
-        s = s + e[..., k : k + 1]
-    return e * (F32(1) / s) if reciprocal else e / s
-
-
-def _last_maximum(x):
-    return (x.shape[-1] - 1 - np.argmax(x[..., ::-1], axis=-1)).astype(np.int32)
-
-
-def _max_pool_over_zeros(x, kernel, stride, padding, dilation, out):
-    top, bottom, left, right = padding
-    padded = np.pad(x, ((0, 0), (top, bottom + 99), (left, right + 99), (0, 0)))
-    REFERENCE["max_pool2d"](padded, kernel, stride, (0, 0, 0, 0), dilation, out)
-
-
-def _l2(x, inside=False):
-    s = np.zeros_like(x[..., :1])
-    for k in range(x.shape[-1]):
-        s = s + x[..., k : k + 1] * x[..., k : k + 1]
-    return x / np.sqrt(s + F32(1e-5)) if inside else x / (np.sqrt(s) + F32(1e-5))
-
-
-def _lerp(x, align_corners, out):
-    """Weights from float32 positions, products and sums unfused."""
-    h_in, w_in, h_out, w_out = x.shape[1], x.shape[2], out.shape[1], out.shape[2]
-
-    def axis(size_in, size_out):
-        o = np.arange(size_out, dtype=F32)
-        if align_corners:
-            position = o * F32((size_in - 1) / max(size_out - 1, 1))
-        else:
-            position = np.maximum((o + F32(0.5)) * (F32(size_in) / F32(size_out)) - F32(0.5), F32(0))
-        i0 = np.minimum(position.astype(int), size_in - 1)
-        return i0, np.minimum(i0 + 1, size_in - 1), (position - i0).astype(F32)
-
-    y0, y1, wy = axis(h_in, h_out)
-    x0, x1, wx = axis(w_in, w_out)
-    wx, wy = wx[:, None], wy[:, None, None]
-    top = x[:, y0][:, :, x0] * (1 - wx) + x[:, y0][:, :, x1] * wx
-    bottom = x[:, y1][:, :, x0] * (1 - wx) + x[:, y1][:, :, x1] * wx
-    out[...] = top * (1 - wy) + bottom * wy
-
-
-def _nearest_by_integers(x, out):
-    rows = np.arange(out.shape[1]) * x.shape[1] // out.shape[1]
-    columns = np.arange(out.shape[2]) * x.shape[2] // out.shape[2]
-    out[...] = x[:, rows][:, :, columns]
-
-
-def _spread(array, x):
+def spread(array, x):
+    """Return a control or mask (n, h, w) or (n, 1, 1) over the pixels of x."""
     return np.broadcast_to(array, (*x.shape[:3], *array.shape[3:]))
 
 
-def _mix_select(control, branches):
-    acc = np.zeros_like(branches[0])
-    for k, branch in enumerate(branches):
-        acc = acc + (_spread(control, branch) == k)[..., None].astype(F32) * branch
-    return acc
+def mix_select(control, branches):
+    """Branches times zeros and ones, added up."""
+    return sum((spread(control, branch) == k)[..., None].astype(F32) * branch for k, branch in enumerate(branches))
 
 
-def _unfused_blend(p, branches):
-    acc = np.zeros_like(branches[0])
-    for k, branch in enumerate(branches):
-        acc = unfused(p[..., k : k + 1], branch, acc)
-    return acc
-
-
-def _gate_tie_computes(z, mode, form, temperature, noise, threshold, out):
-    REFERENCE["gate"](z, mode, form, temperature, noise, threshold, out)
-    if mode == "hard" and out.dtype == bool:
-        out[...] = ~(z[..., 1] <= z[..., 0]) | (z[..., 1] == z[..., 0])
-
-
-def _gate_nan_computes(z, mode, form, temperature, noise, threshold, out):
-    REFERENCE["gate"](z, mode, form, temperature, noise, threshold, out)
-    if mode == "hard" and out.dtype == bool:
-        with np.errstate(invalid="ignore"):
-            out[...] = ~(z[..., 1] - z[..., 0] <= (threshold or F32(0)))
-
-
-def _few_rounds(counter, key):
-    out = np.empty_like(counter)
-    for row, words in enumerate(counter):
-        out[row] = philox_words([int(word) for word in words], [int(key[1]), int(key[0])])
-    return out
-
-
-def _swapped_noise(seed, gate_index, form, y0, x0, out):
-    turned = np.empty((out.shape[1], out.shape[0], out.shape[2]), dtype=F32)
-    REFERENCE["gumbel_noise"](seed, gate_index, form, x0, y0, turned)
-    out[...] = turned.transpose(1, 0, 2)
-
-
-def _noise_of_tile(seed, gate_index, form, y0, x0, out):
-    REFERENCE["gumbel_noise"](seed, gate_index, form, 0, 0, out)
-
-
-def _zeroing_scatter(values, sites, out):
+def zeroing_scatter(values, sites, out):
     out[...] = 0
     REFERENCE["scatter"](values, sites, out)
 
 
-def _column_mean(x):
-    total = np.zeros((x.shape[0], 1, 1, x.shape[3]), dtype=F32)
-    for ix in range(x.shape[2]):
-        for iy in range(x.shape[1]):
-            total[:, 0, 0] = total[:, 0, 0] + x[:, iy, ix]
-    return total / F32(x.shape[1] * x.shape[2])
-
-
-def _by_bits(a, b, op):
+def by_bits(a, b, op):
+    """Compare bit patterns where values are equal: tells -0 from +0."""
     a, b = np.broadcast_arrays(a, b)
     same = np.ascontiguousarray(a).view(np.uint32) == np.ascontiguousarray(b).view(np.uint32)
     return {"eq": same, "ne": ~same, "gt": a > b, "ge": (a > b) | same, "lt": a < b, "le": (a < b) | same}[op]
 
 
-WRONG = {
-    "conv2d": WRONG_CONVS,
+def unordered(a, b, op):
+    """Ask for the opposite and turn the answer round: true for NaN."""
+    opposite = {"gt": np.less_equal, "ge": np.less, "lt": np.greater_equal, "le": np.greater}
+    if op in ("eq", "ne"):
+        return ~((a > b) | (a < b)) if op == "eq" else (a > b) | (a < b)
+    return ~opposite[op](a, b)
+
+
+def philox_with_swapped_key(counter, key):
+    words = [philox_words([int(word) for word in row], [int(key[1]), int(key[0])]) for row in counter]
+    return np.array(words, np.uint32)
+
+
+def noise(change):
+    """Return a gumbel_noise with its arguments (seed, gate_index, form, y0, x0) changed first."""
+
+    def kernel(*args):
+        REFERENCE["gumbel_noise"](*change(*args[:-1]), args[-1])
+
+    return kernel
+
+
+def swapped_noise(seed, gate_index, form, y0, x0, out):
+    turned = np.empty((out.shape[1], out.shape[0], out.shape[2]), dtype=F32)
+    REFERENCE["gumbel_noise"](seed, gate_index, form, x0, y0, turned)
+    out[...] = turned.transpose(1, 0, 2)
+
+
+def noise_without_block(seed, gate_index, form, y0, x0, out):
+    """Every four channels from the same counter."""
+    REFERENCE["gumbel_noise"](seed, gate_index, form, y0, x0, out)
+    for k in range(4, out.shape[2]):
+        out[..., k] = out[..., k - 4]
+
+
+def turned(padding):
+    """Return the sides with bottom and top, right and left exchanged."""
+    return padding[1], padding[0], padding[3], padding[2]
+
+
+RULES = {"ties away from zero": "away", "ties upwards": "up", "truncated": "zero"}
+WRONG_ARITHMETIC = {
+    op: {name: arithmetic(rule)[op] for name, rule in RULES.items()} for op in ("add", "sub", "mul", "div")
+}
+WRONG_HERE = {
     "conv_transpose2d": {
         "no residual": replace_argument("conv_transpose2d", 5, lambda residual: None),
         "no relu": replace_argument("conv_transpose2d", 6, lambda relu: False),
-        "crop swapped": replace_argument("conv_transpose2d", 8, lambda p: (p[1], p[0], p[3], p[2])),
-        "-0 lost": after("conv_transpose2d", lambda out, args: np.add(out, F32(0), out=out)),
-        "subnormals flushed": after("conv_transpose2d", flush),
-        "last missing": forget_last("conv_transpose2d"),
+        "crop swapped": replace_argument("conv_transpose2d", 8, turned),
     },
     "max_pool2d": {
-        "padding of zeros wins": _max_pool_over_zeros,
-        "NaN ignored": after("max_pool2d", lambda out, args: np.copyto(out, F32(0), where=np.isnan(out))),
-        "last missing": forget_last("max_pool2d"),
+        "padding of zeros wins": max_pool(lambda v, best: (v > best) | np.isnan(v), outside=0.0),
+        "the later zero wins": max_pool(lambda v, best: (v >= best) | np.isnan(v)),
+        "NaN loses": max_pool(lambda v, best: v > best),
+        "NaN only from the first": max_pool(lambda v, best: ~(v <= best)),
     },
-    "avg_pool2d": {
-        "padding counted the other way": replace_argument("avg_pool2d", 4, lambda include: not include),
-        "always the whole window": replace_argument("avg_pool2d", 4, lambda _: True),
-        "input spoilt": change_input("avg_pool2d"),
+    "nearest": {
+        "integer positions": nearest_at(lambda o, size_in, size_out: o * size_in // size_out),
+        "centres": nearest_at(lambda o, size_in, size_out: (2 * o + 1) * size_in // (2 * size_out)),
     },
-    "bilinear": {"unfused": _lerp, "corners the other way": replace_argument("bilinear", 1, lambda align: not align)},
-    "nearest": {"integer positions": _nearest_by_integers, "last missing": forget_last("nearest")},
-    "add": {"in float64, truncated": filling(lambda a, b: np.nextafter(a + b, F32(0)))},
-    "sub": {"swapped": filling(lambda a, b: b - a), "flushed": after("sub", flush)},
-    "mul": {
-        "flushed": after("mul", flush),
-        "zero wins": filling(lambda a, b: np.where((a == 0) | (b == 0), F32(0), a * b)),
-    },
+    "sub": {"swapped": filling(lambda a, b: b - a)},
+    "mul": {"zero wins": filling(lambda a, b: np.where((a == 0) | (b == 0), F32(0), a * b))},
     "div": {"by reciprocal": filling(lambda a, b: a * (F32(1) / b))},
     "relu": {
         "by maximum": filling(lambda x: np.fmax(x, F32(0))),
-        "-0 lost": filling(lambda x: np.where(x > 0, x, np.where(np.isnan(x), x, F32(0)))),
+        "keeps x > 0": filling(lambda x: np.where(x > 0, x, F32(0))),
+        "keeps x >= 0": filling(lambda x: np.where(x >= 0, x, F32(0))),
+        "loses -0": filling(lambda x: np.where(x <= 0, F32(0), x)),
     },
     "sigmoid": {"in float32": filling(lambda x: F32(1) / (F32(1) + np.exp(-x)))},
     "exp": {
-        "flushed": after("exp", flush),
+        "in float32": filling(np.exp),
         "off by an ULP": after("exp", lambda out, _: np.nextafter(out, F32(9), out=out)),
     },
     "exp10": {"product in float32": filling(lambda x: np.exp((x * F32(np.log(10))).astype(np.float64)))},
-    "log": {"of the magnitude": filling(lambda x: np.log(np.abs(x.astype(np.float64))))},
-    "norm": {"unfused": filling(lambda x, scale, shift: x * scale + shift)},
-    "compare": {"by bits": filling(_by_bits)},
-    "global_mean": {
-        "NumPy's pairwise sum": filling(lambda x: x.mean(axis=(1, 2), keepdims=True)),
-        "columns first": filling(_column_mean),
+    "log": {
+        "in float32": filling(np.log),
+        "of the magnitude": filling(lambda x: np.log(np.abs(x.astype(np.float64)))),
     },
-    "softmax": {
-        "no maximum": filling(lambda x: _softmax(x, maximum=False)),
-        "reciprocal": filling(lambda x: _softmax(x, reciprocal=True)),
-        "sum backwards": filling(lambda x: _softmax(x, reverse=True)),
+    "compare": {"by bits": filling(by_bits), "true for NaN": filling(unordered)},
+    "argmax": {
+        "last maximum": argmax(lambda v, best: v >= best),
+        "NaN wins": argmax(lambda v, best: ~(v <= best) & ~np.isnan(best)),
+        "a first NaN loses": argmax(lambda v, best: (v > best) | (np.isnan(best) & ~np.isnan(v))),
     },
-    "argmax": {"last maximum": filling(_last_maximum), "NaN wins": filling(lambda x: np.argmax(x, axis=-1))},
-    "l2_normalize": {"unfused": filling(_l2), "eps inside": filling(lambda x: _l2(x, inside=True))},
-    "concat": {
-        "reversed": filling(lambda xs: np.concatenate(xs[::-1], axis=3)),
-        "-0 lost": filling(lambda xs: np.concatenate(xs, axis=3) + F32(0)),
-    },
-    "pad": {
-        "sides swapped": replace_argument("pad", 1, lambda p: (p[1], p[0], p[3], p[2])),
-        "edge": forget_last("pad"),
-    },
+    "concat": {"reversed": filling(lambda xs: np.concatenate(xs[::-1], axis=3))},
+    "pad": {"sides swapped": replace_argument("pad", 1, turned)},
     "slice_channels": {"from 0": filling(lambda x, start, stop: x[..., : stop - start])},
     "gate": {
-        "a tie computes": _gate_tie_computes,
-        "NaN computes": _gate_nan_computes,
+        "a tie computes": gate_deciding(np.greater_equal),
+        "NaN computes": gate_deciding(lambda z1, z0: ~(z1 <= z0)),
+        "a tie with the threshold computes": gate_deciding(beyond=lambda z1, z0, t: z1 - z0 >= t),
+        "NaN passes the threshold": gate_deciding(beyond=lambda z1, z0, t: ~(z1 - z0 <= t)),
+        "the difference in float64": gate_deciding(beyond=lambda z1, z0, t: z1.astype(np.float64) - z0 > t),
+        "z1 against z0 + t": gate_deciding(beyond=lambda z1, z0, t: z1 > z0 + t),
+        "the last maximum": gate_deciding(choose=argmax(lambda v, best: v >= best)),
         "the other form": replace_argument("gate", 2, lambda form: "torch" if form == "kong2018" else "kong2018"),
         "no temperature": replace_argument("gate", 3, lambda temperature: F32(1)),
+        "decides after the temperature": gate_after_division,
+        "the first image's noise": gate_with_first_noise,
         "no threshold": replace_argument("gate", 5, lambda threshold: None),
     },
-    "select": {"as a sum of products": filling(_mix_select)},
-    "blend": {"unfused": filling(_unfused_blend)},
-    "masked": {"as a product": filling(lambda x, mask: x * _spread(mask, x)[..., None])},
+    "select": {
+        "as a sum of products": filling(mix_select),
+        "the other way round": filling(
+            lambda control, branches: np.choose(spread(control, branches[0])[..., None], branches[::-1])
+        ),
+    },
+    "masked": {
+        "as a product": filling(lambda x, mask: x * spread(mask, x)[..., None]),
+        "-0 where skipped": filling(lambda x, mask: np.where(mask[..., None], x, F32(-0.0))),
+    },
     "mask_to_sites": {
         "int64": lambda mask: np.flatnonzero(mask),
         "backwards": lambda mask: np.flatnonzero(mask)[::-1].astype(np.int32),
+        "last missing": lambda mask: np.flatnonzero(mask)[:-1].astype(np.int32),
     },
     "grow_mask": {
+        "no stride": replace_argument("grow_mask", 2, lambda stride: (1, 1)),
+        "padding swapped": replace_argument("grow_mask", 3, turned),
         "no dilation": replace_argument("grow_mask", 4, lambda dilation: (1, 1)),
-        "adds to out": filling(lambda *args: True),
+        "not grown": replace_argument("grow_mask", 1, lambda kernel: (1, 1)),
+        "everything": filling(lambda *args: True),
     },
     "gather": {"first rows": filling(lambda x, sites: x.reshape(-1, x.shape[3])[: len(sites)])},
-    "scatter": {"the rest zeroed": _zeroing_scatter},
-    "gumbel_noise": {"x and y swapped": _swapped_noise, "coordinates of the tile": _noise_of_tile},
-    "philox4x32": {"key swapped": filling(_few_rounds)},
+    "scatter": {
+        "the rest zeroed": zeroing_scatter,
+        "NaN lost": replace_argument("scatter", 0, lambda values: np.where(np.isnan(values), F32(0), values)),
+    },
+    "gumbel_noise": {
+        "x and y swapped": swapped_noise,
+        "coordinates of the tile": noise(lambda seed, gate, form, y0, x0: (seed, gate, form, 0, 0)),
+        "seed halves swapped": noise(lambda seed, *rest: (seed >> 32 | (seed & 0xFFFFFFFF) << 32, *rest)),
+        "one stream for all gates": noise(lambda seed, gate, *rest: (seed, 0, *rest)),
+        "every four channels alike": noise_without_block,
+    },
+    "philox4x32": {"key swapped": filling(philox_with_swapped_key)},
+}
+PARTS = (WRONG_CONVS, WRONG_SUMMING, WRONG_ARITHMETIC, WRONG_HERE, WRONG_ANYWHERE)
+WRONG = {op: {name: kernel for part in PARTS for name, kernel in part.get(op, {}).items()} for op in KERNELS}
+RIGHT = {
+    **RIGHT_CONVS,
+    **RIGHT_SUMMING,
+    **{op: (kernel,) for op, kernel in arithmetic("even").items()},
+    "max_pool2d": (max_pool(lambda v, best: (v > best) | np.isnan(v)),),
+    "argmax": (argmax(lambda v, best: v > best),),
+    "gate": (gate_deciding(choose=argmax(lambda v, best: v > best)),),
 }

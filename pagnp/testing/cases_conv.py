@@ -180,6 +180,25 @@ def _deconv_rows():
     yield deconv(7, 5, 6, 7, 16, stride=8, padding=4, groups=7, seed=91)
 
 
+def _sharp_rows():
+    """Small rows where each mistake of rounding and each lost special value shows, and long chains on few pixels."""
+    for fill in fills.SHARP:
+        yield conv(3, 4, 5, 9, 3, fill, 58, padding=1, n=2)
+        yield conv(1, 5, 9, 7, 1, fill, 58, epilogue="norm", residual="residual", relu=True)
+        yield conv(5, 4, 5, 5, 3, fill, 58, padding=1, groups=5, epilogue="bias")
+        yield deconv(3, 2, 3, 5, 4, fill, 58, stride=2, padding=(0, 2, 1, 1), n=2)
+        yield deconv(4, 3, 4, 10, 2, fill, 58, stride=2, groups=2, epilogue="norm", residual="residual", relu=True)
+    yield deconv(2, 2, 3, 16, 2, "hairs", 59, stride=2)
+    yield conv(1, 3, 4, 8, (1, 2), "tiny", 59, padding=(0, 0, 0, 1))  # -0 from underflow, then the padding
+    yield deconv(1, 3, 4, 8, (1, 3), "tiny", 59, stride=(1, 2))
+    yield deconv(3, 2, 3, 4, 1, "specials", 59, stride=2)  # phases that no tap reaches, beside Inf and NaN
+    for fill in ("subnormal", "ties"):
+        yield conv(700, 1, 3, 2, 1, fill, 59)
+        yield conv(73, 2, 2, 2, 3, fill, 59, padding=1, sites="all", layout="scattered")
+        yield deconv(700, 1, 3, 2, 1, fill, 59)
+        yield deconv(86, 2, 2, 2, 4, fill, 59, stride=2, padding=1)
+
+
 def _bilinear_deconv_rows():
     """Factors, sizes and channel counts of the upsampling composite."""
     for factor, c_in, h_in, w_in in (
@@ -195,7 +214,12 @@ def _bilinear_deconv_rows():
 
 
 def _large_rows():
-    """Large enough for several threads, with sizes that no tile divides."""
+    """Large enough for several threads or tiles, with sizes that no tile divides."""
+    yield conv(65, 23, 23, 65, 1, seed=96, groups=65)  # the reference's tiles: groups, then channels
+    yield conv(2, 23, 24, 67, 1, seed=96)
+    yield conv(211, 3, 5, 130, 3, seed=97, padding=1, epilogue="norm")  # weights beyond a megabyte, in superblocks
+    yield conv(211, 3, 5, 130, 3, seed=97, padding=1, sites="random")
+    yield conv(3, 12, 13, 3, (13, 11), "subnormal", 98, padding=(6, 6, 5, 5), groups=3)  # two blocks of a depthwise
     yield conv(48, 40, 41, 50, 3, "normal", 95, padding=1, epilogue="norm", residual="in_place", relu=True)
     yield conv(48, 40, 41, 50, 3, "normal", 96, padding=1, sites="blobby", epilogue="norm", relu=True)
     yield conv(48, 40, 41, 50, 3, "relu", 96, padding=1, sites="random", layout="scattered", epilogue="bias")
@@ -218,6 +242,7 @@ ROWS = [
     *_epilogue_rows(),
     *_site_rows(),
     *_deconv_rows(),
+    *_sharp_rows(),
     *_bilinear_deconv_rows(),
     *_large_rows(),
 ]

@@ -202,6 +202,20 @@ def _random_rows():
         yield _row("gumbel_noise", 2, 4, 6, None, 46, form=form, key=2**40 + 5, gate_index=1, origin=(13, 640))
 
 
+def _sharp_rows():
+    """Small rows where each mistake of rounding, each tie and each lost special value shows."""
+    for fill in fills.SHARP:
+        yield from (_row("gate", k, 4, 9, fill, 49, n=2, mode=mode) for mode in ("hard", "soft") for k in (2, 5))
+        yield from (_row("gate", 2, 8, 9, fill, 49, n=2, mode="hard", threshold=t) for t in (0.0, 2.0, -2.5))
+        yield _row("select", 3, 3, 9, fill, 49, n=2, branches=2, control="random")
+        yield _row("select", 3, 3, 9, fill, 49, n=2, branches=3, control="index")
+        yield _row("blend", 3, 3, 9, fill, 49, n=2, branches=2)
+        yield _row("masked", 3, 3, 9, fill, 49, n=2, control="random")
+        yield from (_row(op, 3, 5, 9, fill, 49, n=2, sites="random") for op in ("gather", "scatter"))
+    for fill, temperature in (("huge", 0.001), ("ties", 3.0)):  # quotients that overflow, or round together
+        yield _row("gate", 2, 5, 9, fill, 50, n=2, mode="gumbel_hard", form="torch", temperature=temperature)
+
+
 def _large_rows():
     """Large enough for several threads."""
     for mode in MODES:
@@ -231,4 +245,4 @@ ARRANGE = {
     "gumbel_noise": arrange_gumbel_noise,
     "philox4x32": arrange_philox4x32,
 }
-ROWS = [*_gate_rows(), *_choice_rows(), *_site_rows(), *_random_rows(), *_large_rows()]
+ROWS = [*_gate_rows(), *_choice_rows(), *_site_rows(), *_random_rows(), *_sharp_rows(), *_large_rows()]

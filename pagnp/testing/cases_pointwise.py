@@ -110,6 +110,20 @@ def _mean_rows():
     yield from (_row(op, 3, 4, 5, fill, 83, n=2) for fill in fills.FILLS)
 
 
+def _sharp_rows():
+    """Small rows where each mistake of rounding and each lost special value shows, and long sums of squares."""
+    for fill in fills.SHARP:
+        yield from (_row(op, 5, 3, 7, fill, 83, n=2) for op in (*_BINARY, "relu", *_CURVES))
+        yield _row("norm", 33, 2, 3, fill, 83, n=2)
+        yield from (_row("compare", 1, 4, 7, fill, 83, n=2, relation=r) for r in ("gt", "ge", "lt", "le", "eq", "ne"))
+        yield from (_row(op, 5, 3, 7, fill, 83, n=2) for op in ("softmax", "argmax", "l2_normalize"))
+        yield from (_row("global_mean", 9, h, w, fill, 83, n=2) for h, w in ((1, 1), (1, 2), (2, 1), (3, 2)))
+    yield from (_row("global_mean", 9, h, w, "signed_zeros", 83) for h, w in ((1, 1), (1, 2), (2, 1)))
+    yield from (_row("l2_normalize", c, 1, 3, fill, 84) for c in (385, 700) for fill in ("subnormal", "ties"))
+    yield _row("l2_normalize", 9, 4, 9, "squares", 84)
+    yield from (_row("global_mean", c, 3, 2, "subnormal", 85, n=3) for c in (63, 64, 65, 128))  # whole groups, a batch
+
+
 def _large_rows():
     """Large enough for several threads."""
     for op in (*_BINARY, "relu", *_CURVES, "norm", "softmax", "argmax", "l2_normalize", "global_mean"):
@@ -128,4 +142,12 @@ ARRANGE = {
     "argmax": arrange_argmax,
     "global_mean": arrange_global_mean,
 }
-ROWS = [*_binary_rows(), *_unary_rows(), *_compare_rows(), *_channel_rows(), *_mean_rows(), *_large_rows()]
+ROWS = [
+    *_binary_rows(),
+    *_unary_rows(),
+    *_compare_rows(),
+    *_channel_rows(),
+    *_mean_rows(),
+    *_sharp_rows(),
+    *_large_rows(),
+]

@@ -144,6 +144,24 @@ def _layout_rows():
     yield from (_row("slice_channels", 5, 2, 3, fill, 56, part=(1, 4)) for fill in fills.FILLS)
 
 
+def _sharp_rows():
+    """Small rows where each mistake of rounding and each lost special value shows."""
+    for fill in fills.SHARP:
+        yield _row("max_pool2d", 3, 5, 9, fill, 57, n=2, k=2, stride=1, padding=1)
+        yield _row("avg_pool2d", 3, 5, 9, fill, 57, n=2, k=2, stride=1)
+        yield _row("avg_pool2d", 3, 5, 9, fill, 57, n=2, k=(2, 3), stride=2, padding=1, count_include_pad=True)
+        yield _row("bilinear", 3, 4, 5, fill, 57, n=2, size=(7, 9))
+        yield _row("bilinear", 3, 4, 5, fill, 57, n=2, size=(9, 17), align_corners=True)
+        yield _row("nearest", 3, 4, 5, fill, 57, n=2, size=(7, 9))
+        yield _row("concat", 7, 3, 5, fill, 57, n=2, parts=(3, 4))
+        yield _row("pad", 3, 3, 5, fill, 57, n=2, padding=(1, 0, 2, 1))
+        yield _row("slice_channels", 5, 3, 5, fill, 57, n=2, part=(1, 4))
+    yield _row("avg_pool2d", 3, 5, 9, "signed_zeros", 57, k=(1, 2), stride=1)
+    yield from (_row("max_pool2d", 2, 8, 9, "subnormal", 57, k=3, stride=s, dilation=2, padding=1) for s in (1, 2))
+    # One row in: what was kept of an image must not serve the next.
+    yield from (_row(op, 2, 1, 5, "subnormal", 57, n=3, size=(4, 9)) for op in ("bilinear", "nearest"))
+
+
 def _large_rows():
     """Large enough for several threads."""
     yield _row("max_pool2d", 35, 61, 67, seed=58, k=3, stride=2, padding=1)
@@ -164,4 +182,4 @@ ARRANGE = {
     "pad": arrange_pad,
     "slice_channels": arrange_slice_channels,
 }
-ROWS = [*_max_pool_rows(), *_avg_pool_rows(), *_resample_rows(), *_layout_rows(), *_large_rows()]
+ROWS = [*_max_pool_rows(), *_avg_pool_rows(), *_resample_rows(), *_layout_rows(), *_sharp_rows(), *_large_rows()]

@@ -7,6 +7,7 @@ so every version and machine sees the same values.
 import numpy as np
 
 FILLS = ("normal", "relu", "integers", "signed_zeros", "subnormal", "cancelling", "near_ties", "huge", "inf_nan")
+SHARP = ("ties", "hairs", "tiny", "specials")  # small rows of these see what chance may hide from the ones above
 
 
 def raw(seed, role, count):
@@ -95,6 +96,40 @@ def _bits(seed, role, shape):
     return whole(seed, role, shape, 1 << 32).astype(np.uint32).view(np.float32)
 
 
+def _ties(seed, role, shape):
+    """Sums and products that are midpoints of two float32, 1 + unit/2 and (1 + unit) * 1.5, and their negatives."""
+    unit = 2.0**-23
+    if role == 0:
+        return pick(seed, role, shape, (1.0, -1.0, 1 + unit, -1 - unit, 1.5, -1.5, 1 + 3 * unit, 0.5))
+    return pick(seed, role, shape, (unit / 2, -unit / 2, 1.5, -1.5, 1 + unit, 1.0, 3 * unit / 2, 0.5))
+
+
+def _hairs(seed, role, shape):
+    """Sums 2^-70 below a midpoint: 1 + unit and unit/2 * (1 + unit) * (1 - unit)."""
+    unit = 2.0**-23
+    if role == 0:
+        return pick(seed, role, shape, (1 + unit, 1.0, 1 - unit))
+    return pick(seed, role, shape, (1.0, 1 + unit, 1 - unit, unit / 2 * (1 + unit)))
+
+
+def _squares(seed, role, shape):
+    """Squares that are half an ULP of the sum so far."""
+    return pick(seed, role, shape, (1.0, -1.0, 2.0**-12, -(2.0**-12), 2.0**-11, 2.0**-11))
+
+
+def _tiny(seed, role, shape):
+    """A few times the smallest float32, of either sign; the second operand around one half: results are ties or -0."""
+    if role == 0:
+        return pick(seed, role, shape, [sign * n * 2.0**-149 for n in (0, 1, 2, 3, 5) for sign in (1, -1)])
+    return pick(seed, role, shape, (0.5, -0.5, 2.0, -2.0, 1.0, -1.0, 2.0**-149, -(2.0**-149)))
+
+
+def _specials(seed, role, shape):
+    """All that is not an ordinary number, as often as ordinary ones: even a small array holds each kind."""
+    odd = (np.nan, np.inf, -np.inf, -0.0, 0.0, 2.0**-149, -(2.0**-127), 3e38)
+    return pick(seed, role, shape, (*odd, 1.0, -1.5, 2.25, 0.3, -7.0))
+
+
 _EDGES = (
     *(88.72283, 88.722839, 88.72284, -87.33654, -103.27893, -103.97207, -103.97208, -104.0, 104.0, 16.6, -16.6),
     *(
@@ -135,6 +170,11 @@ _BY_NAME = {
     "inf_nan": _inf_nan,
     "wide": _wide,
     "bits": _bits,
+    "ties": _ties,
+    "hairs": _hairs,
+    "squares": _squares,
+    "tiny": _tiny,
+    "specials": _specials,
     "edges": _edges,
 }
 

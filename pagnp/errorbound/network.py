@@ -140,10 +140,10 @@ class _Walk:
         if want.dtype == np.float64:  # it does not share our last rounding, which may be our only one
             error = error + U * np.abs(wide(ours)) + TINY
         self.report.rows.append(compare_tensors(name, op, ours, want, error))
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):  # infinities and NaN lose nothing
             narrow = want.astype(np.float32)
-        off = np.abs(narrow.astype(np.float64) - want) if want.dtype == np.float64 else None
-        return Held(narrow, None if off is None or not off.any() else off)
+            off = np.where(narrow == want, 0.0, np.abs(narrow.astype(np.float64) - want))
+        return Held(narrow, off if np.any(off > 0) else None)
 
     def inside(self, layer):
         """Compare what the epilogue of a conv layer hides: the sum before its norm, and each member but the last."""

@@ -1,12 +1,10 @@
 """A run in bands: the bits, the counts and the traces of a whole run, in less memory."""
 
-import os
-import subprocess
-import sys
 import tracemalloc
 
 import numpy as np
 import pytest
+from measured_call import check_memory, needs_proc
 from random_graphs import random_graph
 
 import pagnp
@@ -218,40 +216,9 @@ def test_the_whole_where_bands_take_more(model, monkeypatch):
         model(image)
 
 
-# Prints the planner's bytes and by how much the peak of resident memory grew during one call.
-MEASURE = """
-import sys, numpy as np, pagnp, test_memory
-h, w, tile = map(int, sys.argv[1:4])
-model = pagnp.Model(test_memory.network(), threads=2)
-pixels = np.random.default_rng(0).integers(0, 256, (h, w, 3), dtype=np.uint8)
-model(pixels[:64, :64].copy(), tile=32)  # loads the kernels
-planned = model.plan((h, w), tile=tile).bytes
-
-def resident(field):
-    with open("/proc/self/status") as file:
-        return next(1024 * int(line.split()[1]) for line in file if line.startswith(field))
-
-with open("/proc/self/clear_refs", "w") as file:
-    file.write("5")  # the peak starts anew
-before = resident("VmRSS")
-result = model(pixels, tile=tile)
-print(planned, resident("VmHWM") - before, model.plan((h, w)).bytes)
-"""
-
-
-@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="resident memory is measured as Linux tells it")
+@needs_proc
 def test_bands_take_what_the_planner_said():
-    path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, "1801", "507", "32"],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    planned, grown, whole = map(int, done.stdout.split())
-    assert grown <= 1.3 * planned, f"planned {planned / 2**20:.1f} MiB, took {grown / 2**20:.1f}"
-    assert planned <= 1.5 * grown, f"planned {planned / 2**20:.1f} MiB, took only {grown / 2**20:.1f}"
+    planned, whole = check_memory(1801, 507, tile=32)
     assert planned < 0.6 * whole
 
 

@@ -442,7 +442,14 @@ def test_memory_that_ends_in_a_run_concerns_one_image(call, monkeypatch, module,
 def spawn(*arguments, cwd, stderr=subprocess.PIPE):
     environment = {"TERM": "xterm", **os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-m", "pagnp", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=cwd, env=environment, text=True, stdout=subprocess.PIPE, stderr=stderr)
+    heed = _heed_ctrl_c if os.name == "posix" else None
+    pipes = {"stdout": subprocess.PIPE, "stderr": stderr}
+    return subprocess.Popen(command, cwd=cwd, env=environment, text=True, preexec_fn=heed, **pipes)
+
+
+def _heed_ctrl_c():
+    """A shell's background jobs, such as a test run started with `&`, ignore Ctrl-C, and so would their children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def test_python_m_pagnp(tmp_path):

@@ -1,11 +1,10 @@
 """What `Model.plan` says of memory holds, measured in fresh processes; too much is refused beforehand."""
 
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from measured_call import check_memory, needs_proc
 
 import pagnp
 from pagnp import memory, nn
@@ -21,45 +20,15 @@ HEADS = {
     "depth": {"task": "depth", "upsample": {"op": "bilinear_deconv", "factor": 8}},
 }
 
-# Prints the planner's bytes and by how much the peak of resident memory grew during one call.
-MEASURE = """
-import sys, numpy as np, pagnp, test_memory
-h, w, options = int(sys.argv[1]), int(sys.argv[2]), dict.fromkeys(sys.argv[3:], True)
-model = pagnp.Model(test_memory.network(), threads=2)
-pixels = np.random.default_rng(0).integers(0, 256, (h, w, 3), dtype=np.uint8)
-model(pixels[:64, :64].copy(), **options)  # loads the kernels
-planned = model.plan((h, w), **options).bytes
-
-def resident(field):
-    with open("/proc/self/status") as file:
-        return next(1024 * int(line.split()[1]) for line in file if line.startswith(field))
-
-with open("/proc/self/clear_refs", "w") as file:
-    file.write("5")  # the peak starts anew
-before = resident("VmRSS")
-result = model(pixels, **options)
-print(planned, resident("VmHWM") - before)
-"""
-
 
 def network():
     return nn.pag_resnet(depth=26, width=0.25, gated="all", heads=HEADS, gate_bias=0.0)
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="resident memory is measured as Linux tells it")
+@needs_proc
 @pytest.mark.parametrize("options", [(), ("dense",), ("flip",), ("trace",), ("trace", "flip")], ids="-".join)
 def test_a_call_takes_what_the_planner_said(options):
-    path = os.pathsep.join([os.path.dirname(__file__), *sys.path])
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, "381", "507", *options],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    planned, grown = map(int, done.stdout.split())
-    assert grown <= 1.3 * planned, f"planned {planned / 2**20:.1f} MiB, took {grown / 2**20:.1f}"
-    assert planned <= 1.5 * grown, f"planned {planned / 2**20:.1f} MiB, took only {grown / 2**20:.1f}"
+    check_memory(381, 507, *options)
 
 
 def one_node(op, weights=None, **attrs):

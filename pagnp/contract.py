@@ -156,7 +156,7 @@ def digest(array: npt.ArrayLike) -> str:
 
 
 class RunningDigest:
-    """The `digest` of an array whose elements come bit by bit, in C order.
+    """The `digest` of an array whose elements come piece by piece, in C order.
 
     dtype, shape  of the whole array
     """

@@ -135,8 +135,7 @@ class _Layer:
         self.entry, self.here = entry, here
         self.name = difference.name.removeprefix(LAYERS)
         self.options = at_threshold(entry)
-        mode, graph = self.options.get("gate_mode"), canonical(model.graph)
-        self.graph = graph if mode is None else with_gate_mode(graph, mode)
+        self.graph = with_gate_mode(canonical(model.graph), self.options.get("gate_mode"))
         self.layers = fuse(self.graph)
         self.result = self.traced(self.options.get("dense", False))
         self.got = self.result.layers[self.name][None]
@@ -154,7 +153,7 @@ class _Layer:
 
     def agreed(self) -> dict[str, Array]:
         """Return the layers that stand before this one in the receipt: here they have the same digests."""
-        known = {INPUT: spot_run.padded_input(self.model.graph.preprocess or {}, self.pixels)}
+        known = {INPUT: spot_run.padded_input(self.graph, self.pixels)}
         for layer in self.entry["layers"]:
             if layer["name"] == self.name:
                 break
@@ -281,7 +280,7 @@ def _decoding(model: Model, pixels: Pixels, entry: Json, here: Json, difference:
         want = receipt.values_of(Model(model.graph, referee.name)(pixels, **options))[name]
     else:
         head = mine.heads[name.removeprefix("outputs/")]
-        padded = spot_run.padded_size(model.graph.preprocess or {}, mine.size)
+        padded = model.graph.padded_size(mine.size)
         want = heads.predict(head, mine.logits[head["name"]][None], None, padded, mine.size, referee)
     cause, text = judged(difference, contract.digest(want), ours, referee.name)
     found = contract.compare(got, want)

@@ -12,8 +12,14 @@ from pagnp.lower import Plan
 from pagnp.types import GateMode, Tensor
 
 
-def with_gate_mode(graph: Graph, mode: GateMode) -> Graph:
-    """Return a canonical graph whose gates all have `mode`; their selects become blends or the other way round."""
+def with_gate_mode(graph: Graph, mode: GateMode | None) -> Graph:
+    """Return a canonical graph whose gates all have `mode`; their selects become blends or the other way round.
+
+    mode     None: each gate's own, so `graph` itself
+    Raises:  UsageError if the mode is unknown or a select cannot become a blend (or a blend a select).
+    """
+    if mode is None:
+        return graph
     if mode not in opset.GATE_MODES:
         raise UsageError(f"gate_mode '{mode}' is unknown; choose one of {', '.join(opset.GATE_MODES)}")
     soft = mode in ("soft", "gumbel_soft")

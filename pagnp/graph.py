@@ -9,7 +9,7 @@ import numpy as np
 
 from pagnp import nodecheck, opset
 from pagnp.errors import GraphError
-from pagnp.types import Json, MaybeNone, Tensor
+from pagnp.types import Json, MaybeNone, Size, Tensor
 
 INPUT = "input"
 NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")  # as in schema/graph.json: names become parts of file names
@@ -90,6 +90,12 @@ class Graph:
             if source != INPUT and source not in self.nodes:
                 raise GraphError(f"node '{node.name}': input '{source}' is not a node before it")
         nodecheck.check_attrs(node)
+
+    def padded_size(self, size: Size) -> Size:
+        """Return the (h, w) of the input for an image of `size` (h, w): the next multiples of `pad_multiple`."""
+        multiple = (self.preprocess or {}).get("pad_multiple", 1)
+        h, w = (side + -side % multiple for side in size)
+        return h, w
 
     def readers(self) -> dict[str, list[str]]:
         """Return name -> list of the names of nodes that read it (once per node)."""

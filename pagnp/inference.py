@@ -39,8 +39,8 @@ class Network:
 class Inference:
     """One image through the plan for its size; with `bands` a few rows at a time.
 
-    sparse   the perforated plan, with which a budget is searched (`plan` may be dense), and its bands
-    passes   runs of the network that the call takes at most, for the progress
+    options   of the next run: `find_threshold` puts a threshold into them
+    passes    runs of the network that the call takes at most, for the progress
     """
 
     def __init__(
@@ -57,7 +57,10 @@ class Inference:
         self.passes, self.begun = 1, 0
 
     def find_threshold(self, budget: float, plan: Plan, bands: BandPlan | None) -> None:
-        """Set the threshold that brings the gated convs nearest to `budget`, searched with a perforated plan."""
+        """Set the threshold that brings the gated convs nearest to `budget`.
+
+        plan, bands  the perforated ones, with which it is searched: those of the run itself may be dense
+        """
         search = Inference(self.network, self.image, plan, bands, self.options, self._share)
 
         def share_at(threshold: np.float32) -> float:

@@ -137,7 +137,7 @@ class Model:
         h, w = size
         if not all(isinstance(side, (int, np.integer)) and side > 0 for side in (h, w)):
             raise ShapeError(f"plan: size is {size!r}, need two whole numbers (h, w) of at least 1")
-        padded = self._padded(h, w)
+        padded = self.graph.padded_size((h, w))
         plan = self._plan(self._canonical, None, (1, *padded), dense)
         bands = None if tile is None else self._bands(self._canonical, None, plan, dense, check_tile(tile))
         layers = [
@@ -147,12 +147,8 @@ class Model:
         needed = memory.call_bytes(self._canonical, plan, size, trace, flip, bands)
         return PlanSummary(needed, sum(plan.macs.values()), layers)
 
-    def _padded(self, h, w):
-        multiple = (self.graph.preprocess or {}).get("pad_multiple", 1)
-        return h + -h % multiple, w + -w % multiple
-
     def _graph(self, gate_mode):
-        return self._canonical if gate_mode is None else gating.with_gate_mode(self._canonical, gate_mode)
+        return gating.with_gate_mode(self._canonical, gate_mode)
 
     def _options(self, graph, plan, threshold, seed, noise):
         gating.check_noise(graph, plan, noise or {})
@@ -189,7 +185,7 @@ class Model:
             raise UsageError("the model says nothing about pixels (no preprocess entry for RGB); use Model.forward")
         graph = self._graph(gate_mode)
         budgets.check(budget, threshold, graph)
-        plan = self._plan(graph, gate_mode, (1, *self._padded(*image.size)), dense)
+        plan = self._plan(graph, gate_mode, (1, *graph.padded_size(image.size)), dense)
         options = self._options(graph, plan, threshold, seed, noise)
         bands = self._fitting_bands(graph, gate_mode, plan, dense, image.size, trace is True, flip, tile)
         network = Network(graph, self.backend, self._parameters)

@@ -226,9 +226,7 @@ def _npz(result, image):
 def _at_image(graph, values, image):
     """Bring a feature-map-sized array to image size: nearest over the padded input, then cropped."""
     h, w = image.shape[:2]
-    multiple = (graph.preprocess or {}).get("pad_multiple", 1)
-    padded = [-(-size // multiple) * multiple for size in (h, w)]
-    return pictures.resize_nearest(values, *padded)[:h, :w]
+    return pictures.resize_nearest(values, *graph.padded_size((h, w)))[:h, :w]
 
 
 def _percent(share):

@@ -17,7 +17,7 @@ def places(size: int) -> list[int]:
 
 
 class RunningProbes:
-    """The probes of an array of `shape` whose elements come bit by bit, in C order.
+    """The probes of an array of `shape` whose elements come piece by piece, in C order.
 
     found   the bits so far, as `of` gives them
     """

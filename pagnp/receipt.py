@@ -114,13 +114,12 @@ def _text(value, indent=""):
 
 def image_entry(graph: Graph, path: FilePath, result: Result, options: Json) -> Json:
     """Return the entry of an image: what a run of the canonical `graph` with `options` (all of OPTIONS) gave."""
-    digests, mode, (h, w) = result.digests, options["gate_mode"], result.size
-    multiple = (graph.preprocess or {}).get("pad_multiple", 1)
-    values = (graph if mode is None else with_gate_mode(graph, mode)).infer(h + -h % multiple, w + -w % multiple)
+    digests = result.digests
+    values = with_gate_mode(graph, options["gate_mode"]).infer(*graph.padded_size(result.size))
     layers, shown = result.layer_digests, result.layer_probes
     return {
         "path": os.fspath(path),
-        "size": [int(h), int(w)],
+        "size": [int(side) for side in result.size],
         "pixels": result.pixels,
         "options": options,
         "thresholds": dict(result.thresholds),

@@ -52,14 +52,12 @@ def spots(
 
 def private_layers(model: Model, size: Size, options: Mapping[str, Any]) -> frozenset[str]:
     """Return the layers that a run on an image of `size` (h, w) does not show unless it is dense."""
-    h, w = padded_size(model.graph.preprocess or {}, size)
-    return frozenset(lower(_graph(model, options), h, w).private)
+    return frozenset(lower(_graph(model, options), *model.graph.padded_size(size)).private)
 
 
 def _graph(model, options):
     """The canonical graph of a call."""
-    graph, mode = canonical(model.graph), options.get("gate_mode")
-    return graph if mode is None else with_gate_mode(graph, mode)
+    return with_gate_mode(canonical(model.graph), options.get("gate_mode"))
 
 
 def exact_input(preprocess: Json, pixels: Pixels) -> Tensor:
@@ -77,17 +75,11 @@ def exact_input(preprocess: Json, pixels: Pixels) -> Tensor:
     return np.stack([table[pixels[..., c], c] for c in range(3)], axis=-1)
 
 
-def padded_size(preprocess: Json, size: Size) -> Size:
-    """Return the (h, w) of the network's input for an image of `size` (h, w)."""
-    h, w = (side + -side % preprocess.get("pad_multiple", 1) for side in size)
-    return h, w
-
-
-def padded_input(preprocess: Json, pixels: Pixels) -> Tensor:
-    """Return `exact_input` with a batch axis, padded with +0 at the bottom and right to the model's multiple."""
+def padded_input(graph: Graph, pixels: Pixels) -> Tensor:
+    """Return `exact_input` with a batch axis, padded with +0 at the bottom and right to the graph's multiple."""
     h, w = pixels.shape[:2]
-    x = np.zeros((1, *padded_size(preprocess, (h, w)), 3), np.float32)
-    x[0, :h, :w] = exact_input(preprocess, pixels)
+    x = np.zeros((1, *graph.padded_size((h, w)), 3), np.float32)
+    x[0, :h, :w] = exact_input(graph.preprocess or {}, pixels)
     return x
 
 
@@ -114,7 +106,7 @@ class _Pass:
     def __init__(self, model, pixels, result, options, count, seed):
         self.graph = _graph(model, options)
         self.model, self.seed = model, options.get("seed", 0)
-        x = padded_input(model.graph.preprocess, pixels)
+        x = padded_input(model.graph, pixels)
         self.padded = x.shape[1:3]
         self.arrays = {INPUT: x, **{name: array[None] for name, array in result.layers.items()}}
         self.threshold = used_threshold(result, options)

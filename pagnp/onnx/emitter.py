@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from pagnp.graph import INPUT, Graph, Node, Value
 from pagnp.types import Array, MaybeNone, Size
@@ -32,7 +32,7 @@ class Emitter:
     def __init__(self, graph: Graph, values: Mapping[str, Value], batch: int | None) -> None:
         self.graph, self.values, self.batch = graph, values, batch
         self.nodes: list[onnx.NodeProto] = []
-        self.initializers: dict[str, onnx.TensorProto] = {}
+        self.initializers: dict[str, Array] = {}
         self._weights: dict[str, str] = {}  # key of the graph's weights -> initializer
         self._constants: dict[tuple[str, tuple[int, ...], bytes], str] = {}  # dtype, shape, bytes -> initializer
         self.noises = [name for name in graph.nodes if takes_noise(graph.nodes[name])]
@@ -93,7 +93,7 @@ class Emitter:
 
     def _initializer(self, name: str, array: Array) -> str:
         name = self._unique(name)
-        self.initializers[name] = numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+        self.initializers[name] = array
         return name
 
 

@@ -1,10 +1,12 @@
 """Write a graph as an ONNX model: every branch dense, a select as Where. docs/ONNX.md says what the model holds."""
 
+import os
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from pagnp import __version__, graphjson
 from pagnp.canonical import reachable
@@ -17,7 +19,7 @@ from pagnp.onnx.nodes import OPS
 from pagnp.types import FilePath, Size
 
 OLDEST = 13  # ONNX's operator set in which Softmax, Pad, Split and Resize have the form that is written here
-MOST_BYTES = (1 << 31) - 1  # of a protocol buffer
+MOST_BYTES = (1 << 31) - (1 << 24)  # of weights: a protocol buffer ends at 2 GiB, and nodes take some
 KINDS = {"tensor": TensorProto.FLOAT, "mask": TensorProto.BOOL, "index": TensorProto.INT64}
 
 
@@ -37,6 +39,8 @@ def export(
     Raises: as `model`; UsageError if the file exists and must not be replaced, or cannot be written. Then `path` is
             as it was.
     """
+    if not isinstance(graph_or_path, Graph) and os.path.exists(path) and os.path.samefile(graph_or_path, path):
+        raise UsageError(f"export: {os.fspath(path)} is the input; give another name for the output")
     proto = model(graph_or_path, size=size, batch=batch, opset=opset, decode=decode)
     onnx.checker.check_model(proto, full_check=True)
     write_atomic(path, proto.SerializeToString(deterministic=True), overwrite=overwrite)
@@ -84,6 +88,8 @@ def _check_arguments(size, batch, opset):
     newest = onnx.defs.onnx_opset_version()
     if not OLDEST <= opset <= newest:
         raise UsageError(f"export: opset is {opset}, need {OLDEST} to {newest} (the newest of onnx {onnx.__version__})")
+    if size is not None and (len(size) != 2 or min(size) < 1):
+        raise UsageError(f"export: size is {size}, need (h, w) from 1 on")
     if batch < 1 or (size is None and batch != 1):
         raise UsageError(f"export: batch is {batch}, need at least 1, and a size beside it; without one it is free")
 
@@ -108,7 +114,7 @@ def _emit(e):
             OPS[node.op](e, node)
         except UnsupportedError as error:
             problems.append((f"{node.name} ({node.op})", str(error)))
-    total = sum(len(tensor.raw_data) for tensor in e.initializers.values())
+    total = sum(array.nbytes for array in e.initializers.values())
     if total > MOST_BYTES:
         problems.append(("weights", f"are {total / 2**30:.1f} GiB, an ONNX file holds less than 2"))
     if problems:
@@ -126,7 +132,8 @@ def _graph_proto(e):
         if e.names[name] != output:  # one value, two outputs
             e.nodes.append(helper.make_node("Identity", [e.names[name]], [output], f"{output}/Identity"))
         outputs.append(_value_info(e, output, name))
-    return helper.make_graph(e.nodes, "pagnp", inputs, outputs, list(e.initializers.values()))
+    tensors = [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in e.initializers.items()]
+    return helper.make_graph(e.nodes, "pagnp", inputs, outputs, tensors)
 
 
 def _value_info(e, name, source, free=("batch", None, None)):

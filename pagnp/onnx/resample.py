@@ -1,6 +1,7 @@
 """Bilinear and nearest resizing as ONNX nodes."""
 
 import numpy as np
+from onnx import TensorProto
 
 from pagnp.graph import Node
 from pagnp.onnx.emitter import Emitter
@@ -84,7 +85,11 @@ def _index(e, node, axis):
     size_in = e.step(node, "Gather", [_shape(e, node, e.ins(node)[0], 2, 4), place])
     size_out = e.step(node, "Gather", [_size(e, node), place])
     numbers = e.step(node, "Range", [zero, size_out, one])
-    numbers, length_in, length_out = (e.step(node, "Cast", [v], to=1) for v in (numbers, size_in, size_out))
+    numbers, length_in, length_out = (_cast(e, node, v, TensorProto.FLOAT) for v in (numbers, size_in, size_out))
     step = e.step(node, "Div", [length_in, length_out])
     found = e.step(node, "Floor", [e.step(node, "Mul", [numbers, step])])
-    return e.step(node, "Min", [e.step(node, "Cast", [found], to=7), e.step(node, "Sub", [size_in, one])])
+    return e.step(node, "Min", [_cast(e, node, found, TensorProto.INT64), e.step(node, "Sub", [size_in, one])])
+
+
+def _cast(e, node, x, to):
+    return e.step(node, "Cast", [x], to=to)

@@ -4,7 +4,6 @@ import os
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -132,7 +131,7 @@ def _graph_proto(e):
         if e.names[name] != output:  # one value, two outputs
             e.nodes.append(helper.make_node("Identity", [e.names[name]], [output], f"{output}/Identity"))
         outputs.append(_value_info(e, output, name))
-    tensors = [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in e.initializers.items()]
+    tensors = [numpy_helper.from_array(array, name) for name, array in e.initializers.items()]
     return helper.make_graph(e.nodes, "pagnp", inputs, outputs, tensors)
 
 

@@ -41,13 +41,12 @@ def evaluator_errs(proto):
             return "MaxPool with stride 1 and more padding on one side: a map of another size"
         if node.op_type == "ConvTranspose" and a["group"] > 1 and shapes[node.input[1]][:2] != (a["group"], 1):
             return "ConvTranspose in groups of several channels: arrays that do not fit"
-        # The kernel is spread out with zeros, and zero times infinity is NaN: pixels between the taps are read.
-        if node.op_type == "Conv" and max(a["dilations"]) > 1 and any(n.op_type in UNBOUNDED for n in proto.graph.node):
-            return "dilated Conv of values that may be infinite"
     return None
 
 
-UNBOUNDED = ("Exp", "Pow", "Log", "Div")
+def has_dilated_conv(graph):
+    """True where infinities make NaN of pixels between the taps: the evaluator fills a dilated kernel with zeros."""
+    return any(node.op == "conv2d" and max(node.attrs["dilation"]) > 1 for node in graph.nodes.values())
 
 
 def nchw(x):
@@ -92,10 +91,13 @@ def feeds_of(x, noises):
 def check(graph, proto, x, run):
     """Run `proto`, made of `graph`, on x (1, h, w, c) and hold every node against pagnp within bounds.
 
-    Returns the rows of the report (pagnp.errorbound.rows.Row); AssertionError names the first that is out of bound.
+    Returns the rows of the report (pagnp.errorbound.rows.Row), none where the evaluator cannot be trusted with infinite
+    values; AssertionError names the first that is out of bound.
     """
     feeds = feeds_of(x, noises_of(canonical(graph), *x.shape[1:3]))
     values = values_of(proto, graph, feeds, RUNS[run])
+    if run == "evaluator" and has_dilated_conv(graph) and not all(np.isfinite(v).all() for v in values.values()):
+        return []
     report = network.check(graph, x, values, get_backend("numba", 1))
     for row in report.rows:
         assert row.ok or loosely(row, run), f"{run}: {row}"

@@ -37,8 +37,8 @@ def evaluator_errs(proto):
         a = {attr.name: onnx.helper.get_attribute_value(attr) for attr in node.attribute}
         if node.op_type == "BatchNormalization" and proto.opset_import[0].version < 14:
             return "takes the batch's own mean and variance before opset 14"
-        if node.op_type == "MaxPool" and {*a["strides"], *a["dilations"]} == {1} and a["pads"][:2] != a["pads"][2:]:
-            return "MaxPool with stride 1 and more padding on one side: a map of another size"
+        if node.op_type == "MaxPool" and {*a["strides"], *a["dilations"]} == {1} and len(set(a["pads"])) > 1:
+            return "MaxPool with stride 1 and paddings that differ: a map of another size"
         if node.op_type == "ConvTranspose" and a["group"] > 1 and shapes[node.input[1]][:2] != (a["group"], 1):
             return "ConvTranspose in groups of several channels: arrays that do not fit"
     return None

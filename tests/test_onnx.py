@@ -24,7 +24,7 @@ from pagnp.graph import INPUT  # noqa: E402
 from pagnp.onnx import nodes  # noqa: E402
 
 ROOMS = Path(__file__).resolve().parent.parent / "examples" / "models" / "rooms-seg.h5"
-NEWEST = 22  # the newest operator set that is run here; newer ones are checked by the checker
+NEWEST = min(22, onnx.defs.onnx_opset_version())  # that is run here; newer ones are checked by the checker
 SEEDS = range(30)  # python tests/test_onnx.py FIRST LAST runs others
 
 
@@ -33,6 +33,8 @@ def run(request):
     """The name of each of the two that run ONNX models."""
     if request.param == "onnxruntime":
         pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+    elif tuple(map(int, onnx.__version__.split(".")[:2])) < (1, 17):
+        pytest.skip(f"the evaluator of onnx {onnx.__version__} knows no groups in ConvTranspose")
     return request.param
 
 

@@ -266,6 +266,7 @@ def test_the_command_refuses(tmp_path, capsys):
     modelfile.write(_unsupported(), tmp_path / "unsupported.h5")
     rows = [
         ((tmp_path / "none.h5", out), 3, "none.h5"),
+        ((tmp_path / "none.h5", tmp_path / "model.h5", "--overwrite"), 3, "none.h5"),
         ((tmp_path / "model.h5", out, "--size", "16"), 2, "need height x width"),
         ((tmp_path / "model.h5", out, "--opset", "9"), 2, "opset is 9"),
         ((tmp_path / "model.h5", out, "--size", "1x1"), 2, "node 'y'"),

@@ -8,6 +8,7 @@ import numpy as np
 
 from pagnp import budget as budgets
 from pagnp import heads
+from pagnp.arenas import Arenas
 from pagnp.backends.base import Backend
 from pagnp.bandrun import BandRun, execute_bands
 from pagnp.bands import BandPlan
@@ -29,11 +30,12 @@ Progress: TypeAlias = Callable[[float], object]
 
 @dataclass(frozen=True)
 class Network:
-    """What all images of a call share: a canonical graph, kernels and weights."""
+    """What all images of a call share: a canonical graph, kernels, weights and the memory that runs take turns in."""
 
     graph: Graph
     backend: Backend
     parameters: Parameters
+    arenas: Arenas
 
 
 class Inference:
@@ -92,7 +94,7 @@ class Inference:
         progress = None if self.progress is None else self._share
         if self.bands is None:
             x = source.rows(0, self.plan.h)
-            return execute(self.plan, *common, x, self.options, watch, progress)
+            return execute(self.plan, *common, x, self.options, watch, progress, network.arenas)
         return execute_bands(self.plan, self.bands, *common, source.rows, self.options, watch, progress)
 
     def _result(self, run, mirrored):

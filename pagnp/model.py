@@ -8,6 +8,7 @@ import numpy as np
 
 from pagnp import budget as budgets
 from pagnp import gating, memory
+from pagnp.arenas import Arenas
 from pagnp.backends.base import get_backend
 from pagnp.bands import TILES, plan_bands
 from pagnp.canonical import canonical
@@ -53,7 +54,7 @@ class PlanSummary:
 
 
 class Model:
-    """A network ready to run. Safe to call from several threads; it holds no state between calls but plans."""
+    """A network ready to run. Safe to call from several threads; between calls it keeps plans and the memory of one run."""
 
     def __init__(self, graph: Graph, backend: str = "auto", threads: int | None = None) -> None:
         self.graph = graph.validate()
@@ -61,6 +62,7 @@ class Model:
         self._canonical = canonical(graph)
         self._parameters = prepare(self._canonical, self.backend)
         self._plans: dict[Any, Any] = {}
+        self._arenas = Arenas()
 
     @overload
     def __call__(self, image: Picture, **options: Unpack[RunOptions]) -> Result: ...
@@ -127,7 +129,7 @@ class Model:
         plan = self._plan(graph, gate_mode, x.shape, dense)
         options = self._options(graph, plan, threshold, seed, noise)
         memory.require(plan, plan.bytes)
-        run = execute(plan, self.backend, self._parameters, np.ascontiguousarray(x), options)
+        run = execute(plan, self.backend, self._parameters, np.ascontiguousarray(x), options, arenas=self._arenas)
         return {output: run.value(name).copy() for output, name in graph.outputs.items()}
 
     def plan(
@@ -188,7 +190,7 @@ class Model:
         plan = self._plan(graph, gate_mode, (1, *graph.padded_size(image.size)), dense)
         options = self._options(graph, plan, threshold, seed, noise)
         bands = self._fitting_bands(graph, gate_mode, plan, dense, image.size, trace is True, flip, tile)
-        network = Network(graph, self.backend, self._parameters)
+        network = Network(graph, self.backend, self._parameters, self._arenas)
         inference = Inference(network, image, plan, bands, options, progress)
         inference.passes = 1 + bool(flip) + (budgets.PASSES if budget is not None else 0)
         if budget is not None:

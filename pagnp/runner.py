@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from pagnp.arenas import Arenas
 from pagnp.backends.base import Backend
 from pagnp.buffers import layer_of
 from pagnp.dispatch import Calls, Options, picked
-from pagnp.errors import MemoryLimitError
 from pagnp.graph import INPUT
 from pagnp.lower import Plan, Step
 from pagnp.parameters import Parameters
@@ -17,13 +17,21 @@ from pagnp.types import Array, Index, Mask, Tensor
 class Run:
     """One execution: arrays by buffer name, masks and lists of sites by number, and the pixels computed by a layer."""
 
-    def __init__(self, plan: Plan, backend: Backend, parameters: Parameters, x: Tensor, options: Options) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        backend: Backend,
+        parameters: Parameters,
+        x: Tensor,
+        options: Options,
+        arenas: Arenas | None = None,
+    ) -> None:
         self.plan, self.backend, self.calls = plan, backend, Calls(backend, parameters, options)
         self.arrays: dict[str, Array] = {INPUT: x}
         self.masks: dict[int, Mask] = {}
         self.sites: dict[int, Index] = {}
         self.counts: dict[str, int] = {}
-        self.arena = _allocate(plan.arena_bytes)
+        self.arena = (arenas or Arenas()).take(plan.arena_bytes)
 
     def value(self, name: str) -> Array:
         """Return the array of buffer `name`."""
@@ -51,16 +59,6 @@ class Run:
         return array
 
 
-def _allocate(size):
-    """Return `size` bytes of float32, 64-byte aligned."""
-    try:
-        raw = np.empty(size // 4 + 16, np.float32)
-    except MemoryError as error:
-        raise MemoryLimitError(f"the run needs {size / 2**20:.0f} MiB for feature maps; use a smaller image") from error
-    start = (-raw.ctypes.data % 64) // 4
-    return raw[start : start + size // 4]
-
-
 def execute(
     plan: Plan,
     backend: Backend,
@@ -69,13 +67,15 @@ def execute(
     options: Options | None = None,
     watch: Callable[[str, Array], object] | None = None,
     progress: Callable[[float], object] | None = None,
+    arenas: Arenas | None = None,
 ) -> Run:
     """Run `plan` on x (n, h, w, c) float32 and return the Run with every surviving array.
 
     watch  called as watch(layer_name, array) when a layer's value is final; private layers are not shown
     progress  called with the share of the steps that are done
+    arenas  where the memory of feature maps comes from; None: from the system
     """
-    run = Run(plan, backend, parameters, x, options or Options())
+    run = Run(plan, backend, parameters, x, options or Options(), arenas)
     last_write = {step.out: i for i, step in enumerate(plan.steps) if step.out}
     for i, step in enumerate(plan.steps):
         STEPS[step.kind](run, step)

@@ -16,9 +16,11 @@ from pagnp.contract import BLOCK
 
 # Share of the peak that each tile shape reaches (Zen 4): a narrower one pays where a wider would be mostly padding.
 _TILE_SPEED = (1.0, 0.95, 0.85)
+
 _WEIGHTS_IN_L2 = 1 << 20  # bytes of packed weights up to which each tile runs through all of them
 _SUPER_PIXELS, _SUPER_BLOCKS = 288, 8  # above: this many pixels run through this many blocks of the reduction at a time
 _NARROW_INPUT = 16  # channels below which the taps of a kernel row are joined into one run
+_LEAST_SKIPPED = 0.015
 _NO_SITES = np.empty(0, np.int32)
 
 
@@ -37,6 +39,7 @@ class PackedWeight:
     c_in: int
     c_out: int
     kind: int
+    skips: bool = False
 
 
 DEPTHWISE = -1
@@ -82,7 +85,16 @@ def pack_matrix(matrix, kernel, groups, c_in):
         first = group * c_group + panel * width
         columns = matrix[:, first : min(first + width, (group + 1) * c_group)]
         panels[group, panel, :, : columns.shape[1]] = columns
-    return PackedWeight(panels, kernel, groups, c_in, c_group, kind)
+    return PackedWeight(panels, kernel, groups, c_in, c_group, kind, _skips(matrix, kernel, c_in))
+
+
+def _skips(matrix, kernel, c_in):
+    """True if the taps of such weights may be skipped outside the map: see the microkernel."""
+    if kernel == (1, 1) or not np.isfinite(matrix).all():
+        return False
+    steps = len(matrix)
+    starts = sorted({*range(0, steps, c_in), *range(0, steps, BLOCK)})
+    return bool(np.logical_or.reduceat(~np.signbit(matrix), starts).all())
 
 
 def _aligned_zeros(shape):
@@ -124,18 +136,20 @@ def tap_offsets(rows, columns):
 def convolve(x, packed, run, taps, place, sites, epilogue, out, threads):
     """Compute the outputs at the grid's places (conv_tiles tells what `place` and `taps` are), `run` values a tap."""
     count = x.shape[0] * place[0] * place[1] if sites is None else sites.size
-    is_compact = int(sites is not None and out.ndim == 2)
+    is_compact = sites is not None and out.ndim == 2
     # Numba compiles anew for a read-only array; a copy of some integers is cheaper.
     sites = _NO_SITES if sites is None else sites if sites.flags.writeable else sites.copy()
     if count == 0:
         return
     if packed.kind == DEPTHWISE:
-        _depthwise(x, packed, taps, place, count, sites, is_compact, epilogue, out, threads)
+        _depthwise(x, packed, taps, place, count, sites, int(is_compact), epilogue, out, threads)
         return
+    places, rows = by_border(x.shape, place, taps, sites, packed.skips)
+    rows = rows if is_compact else _NO_SITES
     zero_row = np.zeros(x.shape[3], np.float32)
     arrays = (x, zero_row, packed.panels, out, epilogue.residual, epilogue.scale, epilogue.added)
     addresses = tuple(0 if array is None else array.ctypes.data for array in arrays)
-    sizes = (count, run, packed.groups, packed.c_out, packed.kind, is_compact)
+    sizes = (count, run, packed.groups, packed.c_out, packed.kind, int(packed.skips))
     pixels = TILES[packed.kind][0]
     tiles = -(-count // pixels)
     order = _order(packed, pixels, tiles, threads)
@@ -143,17 +157,49 @@ def convolve(x, packed, run, taps, place, sites, epilogue, out, threads):
     flags = (epilogue.mode, int(epilogue.relu))
     parallel(
         *(conv2d_f32_tiles, tiles, threads),
-        *(x.shape[1:], place, taps, sites, addresses, sizes, order, flags),
+        *(x.shape[1:], place, taps, places, rows, addresses, sizes, order, flags),
         chunk=chunk,
         keep=arrays,
     )
+
+
+def by_border(shape, place, taps, sites, skips):
+    """Return (places, rows) of conv2d_f32_tiles: outputs whose taps leave the map in the same way stand together.
+
+    Then whole tiles have taps outside the map, which the microkernel skips.
+    """
+    n, h_in, w_in, _ = shape
+    grid_h, grid_w, stride_y, stride_x, top, left = place[:6]
+    numbers = np.arange(sites.size, dtype=np.int32)
+    if not skips or len(taps) == 1:
+        return sites, numbers
+    kinds_y, share_y = _border_kinds(grid_h, stride_y, top, np.unique(taps[:, 0]), h_in)
+    kinds_x, share_x = _border_kinds(grid_w, stride_x, left, np.unique(taps[:, 1]), w_in)
+    if share_y * share_x > 1 - _LEAST_SKIPPED:
+        return sites, numbers
+    if sites.size == 0:
+        kinds = np.add.outer(kinds_y * (kinds_x[-1] + 1), kinds_x)
+        kinds = np.broadcast_to(kinds, (n, grid_h, grid_w)).ravel()
+        return np.argsort(kinds, kind="stable").astype(np.int32), sites
+    y, x = np.divmod(sites, grid_w)
+    kinds = kinds_y[y % grid_h] * (kinds_x[-1] + 1) + kinds_x[x]
+    numbers = np.argsort(kinds, kind="stable").astype(np.int32)
+    return sites[numbers], numbers
+
+
+def _border_kinds(size, stride, before, offsets, size_in):
+    """Return (int16 (size,): which places read outside the map with the same taps; the share of taps inside)."""
+    at = np.arange(size)[:, None] * stride - before + offsets
+    inside = (at >= 0) & (at < size_in)
+    changes = (inside[1:] != inside[:-1]).any(axis=1)
+    return np.concatenate([[0], np.cumsum(changes)]).astype(np.int16), inside.mean()
 
 
 def _order(packed, pixels, tiles, threads):
     """Return (tiles of a superblock, steps at once) that keep the weights in use in the L2 cache."""
     _, panels, steps, width = packed.panels.shape
     if 4 * panels * steps * width <= _WEIGHTS_IN_L2:
-        return 1, -(-steps // BLOCK) * BLOCK
+        return 8, -(-steps // BLOCK) * BLOCK
     superblocks = -(-tiles * pixels // _SUPER_PIXELS)
     return -(-tiles // (-(-superblocks // threads) * threads)), _SUPER_BLOCKS * BLOCK
 

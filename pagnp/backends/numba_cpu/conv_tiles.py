@@ -17,15 +17,16 @@ _STEPS_0, _STEPS_1, _STEPS_2 = tile_steps
 
 
 @jit
-def conv2d_f32_tiles(start, stop, shape, place, taps, sites, arrays, sizes, order, epilogue):
+def conv2d_f32_tiles(start, stop, shape, place, taps, places, rows, arrays, sizes, order, epilogue):
     """Compute the tiles [start, stop) of a convolution's output, every channel of them.
 
     shape     (h_in, w_in, c_in) of x
     place     (grid_h, grid_w, stride_y, stride_x, top, left, step_y, step_x, first_y, first_x, h_out, w_out)
     taps      (t, 2) int64, see above
-    sites     (m,) int32, flat places of the grid; empty: all of them
+    places    (m,) int32, the flat place of the grid that output number i is at; empty: place i
+    rows      (m,) int32, the row of out (m, c_out) that output number i is; empty: by its place, out is a whole map
     arrays    addresses of (x, a row of zeros, packed weights, out, residual or 0, scale or 0, shift or bias or 0)
-    sizes     (number of places, values a tap, groups, c_out of a group, index into TILES, is_compact)
+    sizes     (number of places, values a tap, groups, c_out of a group, index into TILES, skips: see `_point`)
     order     (tiles of a superblock, steps of the reduction that it takes at once: a multiple of BLOCK)
     epilogue  (mode, relu) as in the microkernel
     """
@@ -34,78 +35,117 @@ def conv2d_f32_tiles(start, stop, shape, place, taps, sites, arrays, sizes, orde
     pixels, width, _ = TILES[kind]
     n_taps, steps, tile_floats = taps.shape[0], taps.shape[0] * run, pixels * width
     panels = (c_group + width - 1) // width
-    table = np.empty(super_tiles * n_taps * pixels, np.int64)
-    rows = np.empty(super_tiles * pixels, np.int64)
-    parked = np.empty(super_tiles * panels * tile_floats + 16, np.float32)
-    table_at, rows_at = np.int64(table.ctypes.data), np.int64(rows.ctypes.data)
+    is_whole = steps <= group_steps
+    table = np.empty((super_tiles + 1) * n_taps * pixels, np.int64)
+    offsets = np.empty((super_tiles + 1) * pixels, np.int64)
+    parked = np.empty((1 if is_whole else super_tiles * panels) * tile_floats + 16, np.float32)
+    table_at, offsets_at = np.int64(table.ctypes.data), np.int64(offsets.ctypes.data)
     parked_at = (np.int64(parked.ctypes.data) + 63) // 64 * 64
     for first in range(start, stop, super_tiles):
         tiles = min(super_tiles, stop - first)
-        _point(first, tiles, pixels, shape, place, taps, sites, arrays, sizes, table, rows)
+        _point(first, tiles + 1, pixels, shape, place, taps, places, rows, arrays, sizes, table, offsets)
+        # Small weights stay in the cache: a tile runs through all panels. Of large ones each part serves many tiles.
+        outer, inner = (tiles, panels) if is_whole else (panels, tiles)
         for group in range(groups):
             for k in range(0, steps, group_steps):
                 length = min(group_steps, steps - k)
-                for panel in range(panels):
-                    weights = arrays[2] + ((group * panels + panel) * steps + k) * width * 4
-                    for tile in range(tiles):
-                        totals = parked_at + (tile * panels + panel) * tile_floats * 4
+                for i in range(outer):
+                    for j in range(inner):
+                        tile, panel = (i, j) if is_whole else (j, i)
+                        here = min(pixels, count - (first + tile) * pixels)
+                        filled = min(width, c_group - panel * width)
+                        is_last = k + length == steps
+                        finish = np.int64(is_last and here == pixels and filled == width)
+                        weights = arrays[2] + ((group * panels + panel) * steps + k) * width * 4
                         tap_at = table_at + (tile * n_taps + k // run) * pixels * 8
-                        _steps(kind, tap_at, group * run * 4, k % run, run, length, weights, totals, np.int64(k == 0))
-                        if k + length == steps:
-                            here = min(pixels, count - (first + tile) * pixels)
-                            filled = min(width, c_group - panel * width)
-                            channel = group * c_group + panel * width
-                            tile_rows = rows_at + tile * pixels * 8
-                            _finish(totals, width, tile_rows, here, channel, filled, arrays, epilogue)
+                        reduction = (tap_at, group * run * 4, k % run, run, length, weights, n_taps * pixels * 8 if panel == 0 or not is_whole else 0)
+                        parked_tile = 0 if is_whole else tile * panels + panel
+                        totals = parked_at + parked_tile * tile_floats * 4
+                        channel = (group * c_group + panel * width) * 4
+                        residual = arrays[4] + channel if arrays[4] != 0 else 0
+                        ends = (arrays[3] + channel, residual, arrays[5] + channel, arrays[6] + channel)
+                        tile_rows = offsets_at + tile * pixels * 8
+                        _steps(kind, reduction, totals, np.int64(k == 0), finish, tile_rows, ends, epilogue)
+                        if is_last and finish == 0:
+                            tile_epilogue(totals, width, tile_rows, here, filled, *ends, *epilogue)
     parked[0] = np.float32(0)  # Numba frees an array after its last mention, and the tiles know only the address.
 
 
 @jit(cached=False)
-def _point(first, tiles, pixels, shape, place, taps, sites, arrays, sizes, table, rows):
-    """Fill the address of each (tile, tap, pixel) and the byte offset of each (tile, pixel)'s output row."""
+def _point(first, tiles, pixels, shape, place, taps, places, rows, arrays, sizes, table, offsets):
+    """Fill the address of each (tile, tap, pixel) and the byte offset of each (tile, pixel)'s output row.
+
+    skips  1: a tap at which every pixel of a tile is outside the map gets the address 0, see the microkernel
+    """
     h_in, w_in, c_in = shape
     grid_h, grid_w, stride_y, stride_x, top, left, step_y, step_x, first_y, first_x, h_out, w_out = place
-    x, zero_row = arrays[0], arrays[1]
-    count, _, groups, c_group, _, is_compact = sizes
-    n_taps = taps.shape[0]
-    for i in range(tiles * pixels):
-        number = first * pixels + i
-        base = i // pixels * n_taps * pixels + i % pixels
-        if number >= count:  # the last tile's missing pixels
-            for tap in range(n_taps):
-                table[base + tap * pixels] = zero_row
-            continue
-        at = np.int64(sites[number]) if sites.size > 0 else number
-        line, gx = at // grid_w, at % grid_w
-        image, gy = line // grid_h, line % grid_h
-        row = number
-        if is_compact == 0:
+    count, _, groups, c_group, _, skips = sizes
+    n_taps, row_bytes = taps.shape[0], groups * c_group * 4
+    low_y, high_y, low_x, high_x = _reach(taps)
+    gx, gy, image, last_at = np.int64(0), np.int64(0), np.int64(0), np.int64(-2)
+    for tile in range(tiles):
+        all_inside = True
+        for p in range(pixels):
+            number, entry = (first + tile) * pixels + p, tile * n_taps * pixels + p
+            if number >= count:  # the last tile's missing pixels, and the tile behind it
+                for tap in range(n_taps):
+                    table[entry + tap * pixels] = arrays[1]
+                offsets[tile * pixels + p] = 0
+                all_inside = False
+                continue
+            at = np.int64(places[number]) if places.size > 0 else number
+            if at == last_at + 1 and gx + 1 < grid_w:
+                gx += 1
+            else:  # 32-bit divisions: 64-bit ones take a third of the time of a narrow layer
+                line = np.int64(np.uint32(at) // np.uint32(grid_w))
+                gx = at - line * grid_w
+                image = np.int64(np.uint32(line) // np.uint32(grid_h))
+                gy = line - image * grid_h
+            last_at = at
             row = (image * h_out + gy * step_y + first_y) * w_out + gx * step_x + first_x
-        rows[i] = row * groups * c_group * 4
-        y, x_0 = gy * stride_y - top, gx * stride_x - left
-        origin = x + (image * h_in * w_in) * c_in * 4
-        for tap in range(n_taps):
-            iy, ix = y + taps[tap, 0], x_0 + taps[tap, 1]
-            inside = 0 <= iy < h_in and 0 <= ix < w_in
-            table[base + tap * pixels] = origin + (iy * w_in + ix) * c_in * 4 if inside else zero_row
+            offsets[tile * pixels + p] = (np.int64(rows[number]) if rows.size > 0 else row) * row_bytes
+            y, x = gy * stride_y - top, gx * stride_x - left
+            origin = arrays[0] + ((image * h_in + y) * w_in + x) * c_in * 4
+            if y + low_y >= 0 and y + high_y < h_in and x + low_x >= 0 and x + high_x < w_in:
+                for tap in range(n_taps):
+                    table[entry + tap * pixels] = origin + (taps[tap, 0] * w_in + taps[tap, 1]) * c_in * 4
+                continue
+            all_inside = False
+            for tap in range(n_taps):
+                inside = 0 <= y + taps[tap, 0] < h_in and 0 <= x + taps[tap, 1] < w_in
+                address = origin + (taps[tap, 0] * w_in + taps[tap, 1]) * c_in * 4
+                table[entry + tap * pixels] = address if inside else arrays[1]
+        if skips and not all_inside:
+            _mark_skipped(table[tile * n_taps * pixels : (tile + 1) * n_taps * pixels], pixels, arrays[1])
 
 
 @jit(cached=False)
-def _steps(kind, table, x_bytes, first_ci, run, steps, weights, totals, is_first):
+def _reach(taps):
+    """Return the smallest and the largest offset of the taps, in y and in x."""
+    low_y, high_y, low_x, high_x = taps[0, 0], taps[0, 0], taps[0, 1], taps[0, 1]
+    for tap in range(taps.shape[0]):
+        low_y, high_y = min(low_y, taps[tap, 0]), max(high_y, taps[tap, 0])
+        low_x, high_x = min(low_x, taps[tap, 1]), max(high_x, taps[tap, 1])
+    return low_y, high_y, low_x, high_x
+
+
+@jit(cached=False)
+def _mark_skipped(table, pixels, zero_row):
+    """Put 0 as the first address of each tap at which all of a tile's `pixels` are outside the map."""
+    for tap in range(table.size // pixels):
+        outside = True
+        for p in range(pixels):
+            outside = outside and table[tap * pixels + p] == zero_row
+        if outside:
+            table[tap * pixels] = 0
+
+
+@jit(cached=False)
+def _steps(kind, reduction, totals, is_first, finish, rows, ends, epilogue):
     """Call the microkernel of the tile shape `kind`."""
     if kind == 0:
-        _STEPS_0(table, x_bytes, first_ci, run, steps, weights, totals, is_first)
+        _STEPS_0(*reduction, totals, is_first, finish, rows, *ends, *epilogue)
     elif kind == 1:
-        _STEPS_1(table, x_bytes, first_ci, run, steps, weights, totals, is_first)
+        _STEPS_1(*reduction, totals, is_first, finish, rows, *ends, *epilogue)
     else:
-        _STEPS_2(table, x_bytes, first_ci, run, steps, weights, totals, is_first)
-
-
-@jit(cached=False)
-def _finish(totals, width, rows, row_count, channel, channels, arrays, epilogue):
-    """Call the epilogue for `channels` channels from `channel` on."""
-    byte = channel * 4
-    residual = arrays[4] + byte if arrays[4] != 0 else 0
-    out, scale, shift = arrays[3] + byte, arrays[5] + byte, arrays[6] + byte
-    mode, relu = epilogue
-    tile_epilogue(totals, width, rows, row_count, channels, out, residual, scale, shift, mode, relu)
+        _STEPS_2(*reduction, totals, is_first, finish, rows, *ends, *epilogue)

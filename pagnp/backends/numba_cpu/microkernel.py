@@ -18,6 +18,7 @@ from pagnp.backends.numba_cpu.compile import cpu_features, cpu_triple
 from pagnp.backends.numba_cpu.vectorcode import I64, VectorCode
 from pagnp.contract import BLOCK
 
+LINE = 16  # steps that a cache line of an input pixel lasts
 PREFETCH_STEPS = 8  # weights are asked for this many steps ahead: +5 % on an AVX-512 Xeon
 
 
@@ -41,25 +42,31 @@ TILES = _tiles()
 
 
 def _tile_steps(shape):
-    """Make the intrinsic that adds `steps` terms of the reduction to one tile's totals.
+    """Make the intrinsic that adds `steps` terms of the reduction to one tile's totals, and may finish the tile.
 
-    (table, tap_bytes, x_bytes, first_ci, run, steps, weights, totals, is_first): all int64.
+    (table, x_bytes, first_ci, run, steps, weights, ahead, totals, is_first, finish, rows, out, residual,
+     scale, shift, mode, relu): all int64.
     table      address of the taps' pixel addresses, `pixels` int64 a tap; starts at the tap of the first step
     x_bytes    added to every pixel's address (a group's first channel)
     first_ci   position in the tap's run of the first step; `run` values a tap
     weights    address of (steps, width) float32, 64-byte aligned; totals  of (pixels, width) float32
     is_first   1: the first block is the total; 0: every block is added to it. The first step starts a block.
+    finish     1: the totals of these steps become output rows at once, as `tile_epilogue` would; 0: they go to `totals`
+    rows ... relu  as in `tile_epilogue`, for a tile with all its pixels and channels
     """
     name = f"pagnp_tile_steps_{shape[0]}x{shape[1]}"
 
     @intrinsic
-    def tile_steps(typingctx, table, x_bytes, first_ci, run, steps, weights, totals, is_first):
+    def tile_steps(
+        typingctx, table, x_bytes, first_ci, run, steps, weights, ahead, totals, is_first, finish,
+        rows, out, residual, scale, shift, mode, relu,
+    ):  # fmt: skip
         def generate(context, builder, signature, arguments):
             function = _internal_function(builder.module, name, len(arguments), lambda f: _emit_steps(f, shape))
             builder.call(function, arguments)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 8), generate
+        return types.void(*[types.int64] * 17), generate
 
     return tile_steps
 
@@ -96,59 +103,131 @@ def _internal_function(module, name, arity, emit):
 def _emit_steps(function, shape):
     """Emit tile_steps: blocks of 128 steps, in each the runs of the taps, in each the single steps."""
     pixels, width, lanes = shape
-    table, x_bytes, first_ci, run, steps, weights, totals, is_first = function.args
+    table, x_bytes, first_ci, run, steps, weights, ahead, totals, is_first, finish, rows, *arrays, mode, relu = (
+        function.args
+    )
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     code = VectorCode(builder, lanes)
     zeros = [code.constant(0.0)] * (pixels * width // lanes)
     with code.repeat(steps, table, first_ci, weights, is_first) as block:
         left, *position, is_first = block.values
         in_block = code.smaller(left, I64(BLOCK))
+        finishes = builder.and_(
+            builder.icmp_signed("==", left, in_block), builder.icmp_signed("!=", finish, I64(0))
+        )
         with code.repeat(in_block, *position, *zeros) as tap:
             left_in_block, *position = tap.values
             count = code.smaller(builder.sub(run, position[1]), left_in_block)
-            after, tile = _emit_run(code, position, count, run, x_bytes, shape)
+            after, tile = _emit_run(code, position, count, run, x_bytes, ahead, (rows, arrays[0], finishes), shape)
             tap.again(builder.sub(left_in_block, count), *after, *tile)
         _, *position = tap.after[:4]
-        _emit_park(code, tap.after[4:], totals, is_first)
+        tile = tap.after[4:]
+        with builder.if_else(finishes) as (last, between):
+            with last:
+                first = builder.icmp_signed("!=", is_first, I64(0))
+                total = code.when(
+                    builder.not_(first),
+                    tile,
+                    lambda tile: [
+                        builder.fadd(code.load(totals, 4 * lanes * i), value) for i, value in enumerate(tile)
+                    ],
+                )
+                _emit_finish(code, total, rows, arrays, mode, relu, shape)
+            with between:
+                _emit_park(code, tile, totals, is_first)
         block.again(builder.sub(left, in_block), *position, I64(0))
     builder.ret_void()
 
 
-def _emit_run(code, position, count, run, x_bytes, shape):
+def _emit_run(code, position, count, run, x_bytes, ahead, out_rows, shape):
     """Emit `count` steps within one tap; return the position after it (table, ci, weights) and the accumulators."""
     builder = code.builder
     pixels, width, _ = shape
     table, ci, weights, *tile = position
+    first_row = code.load_int(table)
+    skipped = builder.icmp_signed("==", first_row, I64(0))
+    # All its terms are weight * +0. A sum of -0 becomes +0 by the first of them whose weight has no minus sign, and
+    # that is all they do: adding +0 once is the same, for weights where each run of a channel has such a term.
+    tile = code.when(skipped, tile, lambda tile: [builder.fadd(y, code.constant(0.0)) for y in tile])
     offset = builder.add(x_bytes, builder.mul(ci, I64(4)))
     x_rows = [builder.add(code.load_int(table, 8 * p), offset) for p in range(pixels)]
-    with code.repeat(count, I64(0), *tile) as step:
-        left, index, *tile = step.values
-        step.again(
-            builder.sub(left, I64(1)),
-            builder.add(index, I64(1)),
-            *_emit_step(code, tile, x_rows, index, weights, shape),
-        )
+    prefetches = builder.or_(builder.icmp_signed("!=", ahead, I64(0)), out_rows[2])
+    with code.repeat(builder.select(skipped, I64(0), count), weights, I64(0), *tile) as line:
+        left, address, x_byte, *tile = line.values
+        _emit_prefetch(code, ahead, table, builder.add(offset, x_byte), x_byte, out_rows, shape)
+        in_line = builder.select(prefetches, code.smaller(left, I64(LINE)), left)
+        with code.repeat(in_line, address, x_byte, *tile) as step:
+            left_in_line, address, x_byte, *tile = step.values
+            step.again(
+                builder.sub(left_in_line, I64(1)),
+                builder.add(address, I64(4 * width)),
+                builder.add(x_byte, I64(4)),
+                *_emit_step(code, tile, x_rows, x_byte, address, 0, shape),
+            )
+        line.again(builder.sub(left, in_line), *step.after[1:])
+    tile = line.after[3:]
     ci = builder.add(ci, count)
     wraps = builder.icmp_signed("==", ci, run)
     ci = builder.select(wraps, I64(0), ci)
     table = builder.select(wraps, builder.add(table, I64(8 * pixels)), table)
-    return (table, ci, builder.add(weights, builder.mul(count, I64(4 * width)))), step.after[2:]
+    return (table, ci, builder.add(weights, builder.mul(count, I64(4 * width)))), tile
 
 
-def _emit_step(code, tile, x_rows, index, weights, shape):
+def _emit_prefetch(code, ahead, table, offset, x_byte, out_rows, shape):
+    """Ask for what the next tile will need: its lines of the pixels' input, and its output rows."""
+    builder = code.builder
+    pixels, width, _ = shape
+    rows, out, finishes = out_rows
+    with builder.if_then(builder.icmp_signed("!=", ahead, I64(0))):
+        next_table = builder.add(table, ahead)
+        for p in range(pixels):
+            at = builder.add(code.load_int(next_table, 8 * p), offset)
+            code.prefetch(at, 0)
+    with builder.if_then(finishes):
+        part = builder.and_(x_byte, I64(4 * width - 1))
+        for p in range(pixels):
+            at = builder.add(builder.add(out, part), code.load_int(rows, 8 * (pixels + p)))
+            code.prefetch(at, 0, write=True)
+
+
+def _emit_step(code, tile, x_rows, x_byte, weights, i, shape):
     """Emit one term of the reduction for every output of the tile; return the new accumulators."""
     _, width, lanes = shape
-    builder = code.builder
-    address = builder.add(weights, builder.mul(index, I64(4 * width)))
     for byte in range(0, 4 * width, 64):
-        code.prefetch(address, 4 * width * PREFETCH_STEPS + byte)
-    row = [code.load(address, 4 * lanes * v, align=4 * lanes) for v in range(width // lanes)]
-    x_byte = builder.mul(index, I64(4))
+        code.prefetch(weights, 4 * width * (i + PREFETCH_STEPS) + byte)
+    row = [code.load(weights, 4 * width * i + 4 * lanes * v, align=4 * lanes) for v in range(width // lanes)]
     after = []
     for p, x_row in enumerate(x_rows):
-        x = code.broadcast(code.load_float(builder.add(x_row, x_byte)))
+        x = code.broadcast(code.load_float(code.builder.add(x_row, x_byte), 4 * i))
         after += [code.fma(weight, x, tile[p * len(row) + v]) for v, weight in enumerate(row)]
     return after
+
+
+def _emit_finish(code, tile, rows, arrays, mode, relu, shape):
+    """Emit norm or bias, residual, relu and store for a whole tile in registers."""
+    pixels, width, lanes = shape
+    builder, vectors = code.builder, width // lanes
+    out, residual, scale, shift = arrays
+    places = [4 * lanes * v for v in range(vectors)] * pixels
+    bytes_ = [code.load_int(rows, 8 * p) for p in range(pixels)]
+
+    def norm(tile):
+        return [code.fma(y, code.load(scale, i), code.load(shift, i)) for y, i in zip(tile, places, strict=True)]
+
+    def bias(tile):
+        return [builder.fadd(y, code.load(shift, i)) for y, i in zip(tile, places, strict=True)]
+
+    def add(tile):
+        at = [builder.add(residual, byte) for byte in bytes_ for _ in range(vectors)]
+        return [builder.fadd(y, code.load(a, i)) for y, a, i in zip(tile, at, places, strict=True)]
+
+    tile = code.when(builder.icmp_signed("==", mode, I64(1)), tile, norm)
+    tile = code.when(builder.icmp_signed("==", mode, I64(2)), tile, bias)
+    tile = code.when(builder.icmp_signed("!=", residual, I64(0)), tile, add)
+    tile = code.when(builder.icmp_signed("!=", relu, I64(0)), tile, lambda tile: [code.relu(y) for y in tile])
+    for p, byte in enumerate(bytes_):
+        for v in range(vectors):
+            code.store(tile[p * vectors + v], builder.add(out, byte), 4 * lanes * v)
 
 
 def _emit_park(code, tile, totals, is_first):

@@ -49,8 +49,8 @@ class VectorCode:
     def store(self, value, address, byte=0):
         self.builder.store(value, self._pointer(address, byte, self.vector), align=4)
 
-    def load_float(self, address):
-        return self.builder.load(self._pointer(address, 0, F32), align=4)
+    def load_float(self, address, byte=0):
+        return self.builder.load(self._pointer(address, byte, F32), align=4)
 
     def load_int(self, address, byte=0):
         return self.builder.load(self._pointer(address, byte, I64), align=8)
@@ -62,12 +62,12 @@ class VectorCode:
         lanes = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
         return self.builder.shuffle_vector(single, undefined, lanes)
 
-    def prefetch(self, address, byte):
-        """Ask for the line at `address` + `byte`; harmless beyond the end of an array."""
+    def prefetch(self, address, byte, level=1, write=False):
+        """Ask for the line at `address` + `byte` into the cache of `level`; harmless beyond the end of an array."""
         pointer = self._pointer(address, byte, I8)
         kind = ir.FunctionType(ir.VoidType(), [pointer.type, I32, I32, I32])
         prefetch = self.builder.module.declare_intrinsic("llvm.prefetch", (pointer.type,), kind)
-        self.builder.call(prefetch, [pointer, I32(0), I32(3), I32(1)])
+        self.builder.call(prefetch, [pointer, I32(int(write)), I32(4 - level), I32(1)])
 
     def relu(self, x):
         """Return +0 where x < 0, else x: NaN stays NaN, -0 stays -0."""

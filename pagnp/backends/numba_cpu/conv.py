@@ -8,16 +8,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pagnp.backends.numba_cpu.conv_tiles import conv2d_f32_tiles
+from pagnp.backends.numba_cpu.conv_tiles import ALL_TILES, conv2d_f32_tiles
 from pagnp.backends.numba_cpu.depthwise import conv2d_f32_depthwise
-from pagnp.backends.numba_cpu.microkernel import TILES
 from pagnp.backends.numba_cpu.threads import parallel
 from pagnp.contract import BLOCK
 
 # Share of the peak that each tile shape reaches (Zen 4): a narrower one pays where a wider would be mostly padding.
-_TILE_SPEED = (1.0, 0.95, 0.85)
+# The last two have pixels in their lanes: work for 2 or 4 channels that takes the time of some 6 or 7.
+_TILE_SPEED = (1.0, 0.95, 0.85, 0.33, 0.57)
 
-_WEIGHTS_IN_L2 = 1 << 20  # bytes of packed weights up to which each tile runs through all of them
+_WEIGHTS_IN_L2 = 600_000  # bytes of packed weights up to which each tile runs through all of them: half an L2 cache
 _SUPER_PIXELS, _SUPER_BLOCKS = 288, 8  # above: this many pixels run through this many blocks of the reduction at a time
 _NARROW_INPUT = 16  # channels below which the taps of a kernel row are joined into one run
 _LEAST_SKIPPED = 0.015
@@ -30,7 +30,7 @@ class PackedWeight:
 
     panels   (groups, ceil(c_out/width), steps, width) float32, steps = k_h*k_w*c_in; depthwise: (k_h*k_w, groups).
              Channels are padded with zeros to whole panels, the reduction never.
-    kernel   (k_h, k_w);  c_in, c_out  channels of one group;  kind  index into TILES, or DEPTHWISE
+    kernel   (k_h, k_w);  c_in, c_out  channels of one group;  kind  index into ALL_TILES, or DEPTHWISE
     """
 
     panels: np.ndarray
@@ -77,9 +77,9 @@ def pack_matrix(matrix, kernel, groups, c_in):
     c_group = c_out // groups
     if groups > 1 and c_in == c_group == 1:
         return PackedWeight(np.array(matrix, order="C"), kernel, groups, 1, 1, DEPTHWISE)
-    costs = [-(-c_group // width) * width / speed for (_, width, _), speed in zip(TILES, _TILE_SPEED, strict=True)]
+    costs = [-(-c_group // width) * width / speed for (_, width, _), speed in zip(ALL_TILES, _TILE_SPEED, strict=True)]
     kind = costs.index(min(costs))
-    width = TILES[kind][1]
+    width = ALL_TILES[kind][1]
     panels = _aligned_zeros((groups, -(-c_group // width), steps, width))
     for group, panel in np.ndindex(panels.shape[:2]):
         first = group * c_group + panel * width
@@ -150,7 +150,7 @@ def convolve(x, packed, run, taps, place, sites, epilogue, out, threads):
     arrays = (x, zero_row, packed.panels, out, epilogue.residual, epilogue.scale, epilogue.added)
     addresses = tuple(0 if array is None else array.ctypes.data for array in arrays)
     sizes = (count, run, packed.groups, packed.c_out, packed.kind, int(packed.skips))
-    pixels = TILES[packed.kind][0]
+    pixels = ALL_TILES[packed.kind][0]
     tiles = -(-count // pixels)
     order = _order(packed, pixels, tiles, threads)
     chunk = max(1, tiles // (threads * 8) // order[0]) * order[0]

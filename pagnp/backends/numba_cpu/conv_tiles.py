@@ -12,8 +12,12 @@ import numpy as np
 
 from pagnp.backends.numba_cpu.compile import jit
 from pagnp.backends.numba_cpu.microkernel import TILES, tile_epilogue, tile_steps
+from pagnp.backends.numba_cpu.narrowkernel import NARROW_TILES, narrow_steps
 
+ALL_TILES = (*TILES, *NARROW_TILES)
+_FIRST_NARROW = len(TILES)
 _STEPS_0, _STEPS_1, _STEPS_2 = tile_steps
+_NARROW_2, _NARROW_4 = narrow_steps
 
 
 @jit
@@ -26,16 +30,18 @@ def conv2d_f32_tiles(start, stop, shape, place, taps, places, rows, arrays, size
     places    (m,) int32, the flat place of the grid that output number i is at; empty: place i
     rows      (m,) int32, the row of out (m, c_out) that output number i is; empty: by its place, out is a whole map
     arrays    addresses of (x, a row of zeros, packed weights, out, residual or 0, scale or 0, shift or bias or 0)
-    sizes     (number of places, values a tap, groups, c_out of a group, index into TILES, skips: see `_point`)
+    sizes     (number of places, values a tap, groups, c_out of a group, index into ALL_TILES, skips: see `_point`)
     order     (tiles of a superblock, steps of the reduction that it takes at once: a multiple of BLOCK)
     epilogue  (mode, relu) as in the microkernel
     """
     count, run, groups, c_group, kind, _ = sizes
     super_tiles, group_steps = order
-    pixels, width, _ = TILES[kind]
+    pixels, width, _ = ALL_TILES[kind]
     n_taps, steps, tile_floats = taps.shape[0], taps.shape[0] * run, pixels * width
     panels = (c_group + width - 1) // width
-    is_whole = steps <= group_steps
+    is_whole, is_narrow = steps <= group_steps, kind >= _FIRST_NARROW
+    if is_narrow:
+        tile_floats *= 2  # in both orders
     table = np.empty((super_tiles + 1) * n_taps * pixels, np.int64)
     offsets = np.empty((super_tiles + 1) * pixels, np.int64)
     parked = np.empty((1 if is_whole else super_tiles * panels) * tile_floats + 16, np.float32)
@@ -55,10 +61,10 @@ def conv2d_f32_tiles(start, stop, shape, place, taps, places, rows, arrays, size
                         here = min(pixels, count - (first + tile) * pixels)
                         filled = min(width, c_group - panel * width)
                         is_last = k + length == steps
-                        finish = np.int64(is_last and here == pixels and filled == width)
+                        finish = np.int64(is_last and (is_narrow or (here == pixels and filled == width)))
                         weights = arrays[2] + ((group * panels + panel) * steps + k) * width * 4
                         tap_at = table_at + (tile * n_taps + k // run) * pixels * 8
-                        reduction = (tap_at, group * run * 4, k % run, run, length, weights, n_taps * pixels * 8 if panel == 0 or not is_whole else 0)
+                        reduction = (tap_at, group * run * 4, k % run, run, length, weights, n_taps * pixels * 8 if panel == 0 and is_whole else 0)
                         parked_tile = 0 if is_whole else tile * panels + panel
                         totals = parked_at + parked_tile * tile_floats * 4
                         channel = (group * c_group + panel * width) * 4
@@ -66,7 +72,9 @@ def conv2d_f32_tiles(start, stop, shape, place, taps, places, rows, arrays, size
                         ends = (arrays[3] + channel, residual, arrays[5] + channel, arrays[6] + channel)
                         tile_rows = offsets_at + tile * pixels * 8
                         _steps(kind, reduction, totals, np.int64(k == 0), finish, tile_rows, ends, epilogue)
-                        if is_last and finish == 0:
+                        if is_narrow:
+                            totals += pixels * width * 4
+                        if is_last and (is_narrow or finish == 0):
                             tile_epilogue(totals, width, tile_rows, here, filled, *ends, *epilogue)
     parked[0] = np.float32(0)  # Numba frees an array after its last mention, and the tiles know only the address.
 
@@ -147,5 +155,9 @@ def _steps(kind, reduction, totals, is_first, finish, rows, ends, epilogue):
         _STEPS_0(*reduction, totals, is_first, finish, rows, *ends, *epilogue)
     elif kind == 1:
         _STEPS_1(*reduction, totals, is_first, finish, rows, *ends, *epilogue)
-    else:
+    elif kind == 2:
         _STEPS_2(*reduction, totals, is_first, finish, rows, *ends, *epilogue)
+    elif kind == 3:
+        _NARROW_2(*reduction[:6], totals, is_first, finish)
+    else:
+        _NARROW_4(*reduction[:6], totals, is_first, finish)

@@ -62,7 +62,7 @@ def _tile_steps(shape):
         rows, out, residual, scale, shift, mode, relu,
     ):  # fmt: skip
         def generate(context, builder, signature, arguments):
-            function = _internal_function(builder.module, name, len(arguments), lambda f: _emit_steps(f, shape))
+            function = internal_function(builder.module, name, len(arguments), lambda f: _emit_steps(f, shape))
             builder.call(function, arguments)
             return context.get_dummy_value()
 
@@ -82,14 +82,14 @@ def tile_epilogue(typingctx, totals, width, rows, row_count, channels, out, resi
     """
 
     def generate(context, builder, signature, arguments):
-        function = _internal_function(builder.module, "pagnp_tile_epilogue", len(arguments), _emit_epilogue)
+        function = internal_function(builder.module, "pagnp_tile_epilogue", len(arguments), _emit_epilogue)
         builder.call(function, arguments)
         return context.get_dummy_value()
 
     return types.void(*[types.int64] * 11), generate
 
 
-def _internal_function(module, name, arity, emit):
+def internal_function(module, name, arity, emit):
     """Return the module's internal function `name` of `arity` int64 arguments, emitting it on first use."""
     if name in module.globals:
         return module.globals[name]
@@ -154,8 +154,9 @@ def _emit_run(code, position, count, run, x_bytes, ahead, out_rows, shape):
     prefetches = builder.or_(builder.icmp_signed("!=", ahead, I64(0)), out_rows[2])
     with code.repeat(builder.select(skipped, I64(0), count), weights, I64(0), *tile) as line:
         left, address, x_byte, *tile = line.values
-        _emit_prefetch(code, ahead, table, builder.add(offset, x_byte), x_byte, out_rows, shape)
-        in_line = builder.select(prefetches, code.smaller(left, I64(LINE)), left)
+        _emit_prefetch(code, ahead, table, builder.add(offset, x_byte), address, out_rows, shape)
+        splits = builder.and_(prefetches, builder.icmp_signed(">=", left, I64(2 * LINE)))
+        in_line = builder.select(splits, I64(LINE), left)
         with code.repeat(in_line, address, x_byte, *tile) as step:
             left_in_line, address, x_byte, *tile = step.values
             step.again(
@@ -173,7 +174,7 @@ def _emit_run(code, position, count, run, x_bytes, ahead, out_rows, shape):
     return (table, ci, builder.add(weights, builder.mul(count, I64(4 * width)))), tile
 
 
-def _emit_prefetch(code, ahead, table, offset, x_byte, out_rows, shape):
+def _emit_prefetch(code, ahead, table, offset, weights, out_rows, shape):
     """Ask for what the next tile will need: its lines of the pixels' input, and its output rows."""
     builder = code.builder
     pixels, width, _ = shape
@@ -184,7 +185,8 @@ def _emit_prefetch(code, ahead, table, offset, x_byte, out_rows, shape):
             at = builder.add(code.load_int(next_table, 8 * p), offset)
             code.prefetch(at, 0)
     with builder.if_then(finishes):
-        part = builder.and_(x_byte, I64(4 * width - 1))
+        # Weights are 4 * width bytes a step: their address counts the steps, and LINE steps are a line of each row.
+        part = builder.and_(builder.lshr(weights, I64(width.bit_length() - 1)), I64(4 * width - 1))
         for p in range(pixels):
             at = builder.add(builder.add(out, part), code.load_int(rows, 8 * (pixels + p)))
             code.prefetch(at, 0, write=True)

@@ -69,16 +69,22 @@ def execute(
     options: Options | None = None,
     watch: Callable[[str, Array], object] | None = None,
     progress: Callable[[float], object] | None = None,
+    tick: Callable[[], object] | None = None,
 ) -> Run:
     """Run `plan` on x (n, h, w, c) float32 and return the Run with every surviving array.
 
     watch  called as watch(layer_name, array) when a layer's value is final; private layers are not shown
     progress  called with the share of the steps that are done
+    tick  called before the first step and after each: a benchmark reads the clock
     """
     run = Run(plan, backend, parameters, x, options or Options())
     last_write = {step.out: i for i, step in enumerate(plan.steps) if step.out}
+    if tick is not None:
+        tick()
     for i, step in enumerate(plan.steps):
         STEPS[step.kind](run, step)
+        if tick is not None:
+            tick()
         final = step.out in plan.layers and last_write[step.out] == i and step.out not in plan.private
         if watch is not None and final:
             watch(step.out, run.value(step.out))

@@ -1,0 +1,91 @@
+"""What `pagnp bench` prints for people: tables of text."""
+
+WIDEST = 44  # a longer name shifts its own row only
+
+
+def network_lines(document):
+    """Return the lines of the document that `pagnp bench` makes of a network."""
+    network = document["network"]
+    size = "x".join(map(str, network["size"]))
+    lines = [f"{network['name']}, {size}: {network['macs'] / 1e9:.1f} GMAC dense, {network['gates']} gates"]
+    for section in document["sections"]:
+        lines += ["", *section_lines(section)]
+        for name, found in section.get("layers", {}).items():
+            lines += ["", *layer_lines(name, found, section)]
+    return lines
+
+
+def section_lines(section):
+    """Return the table of one number of threads: times with their spread, ratios of medians and of rounds."""
+    peaks = section["peaks"]
+    lines = [
+        f"{section['threads']} thread(s); peak {peaks['gflops']['best']:.1f} GFLOP/s of multiply-adds "
+        f"(median {peaks['gflops']['median']:.1f}), memory {peaks['gbytes']['best']:.1f} GB/s "
+        f"(median {peaks['gbytes']['median']:.1f})"
+    ]
+    against = list(section["rows"][0]["ratios"])
+    table = [
+        ["", "ms, median (least - most)", "kept", "GMAC", "of peak", *(f"time / {name}" for name in against)],
+        *([*_row(row), *_ratios(row, against)] for row in section["rows"]),
+    ]
+    lines += columns(table)
+    lines.append("time / other: of the medians; then the median of the rounds' ratios (least - most)")
+    return lines
+
+
+def _row(row):
+    shares = ["", "", ""]
+    if "kept" in row:
+        shares = [f"{100 * row['kept']:.1f} %", f"{row['macs'] / 1e9:.2f}", f"{100 * row['share_of_peak']:.1f} %"]
+    return [row["name"], spread(row["seconds"]), *shares]
+
+
+def _ratios(row, against):
+    return [compared(row["ratios"][name]) if "ratios" in row else "" for name in against]
+
+
+def spread(seconds, scale=1e3):
+    """Return "median (least - most)" in milliseconds."""
+    digits = 3 if seconds["median"] * scale < 10 else 1
+    return " ".join(
+        (
+            f"{seconds['median'] * scale:.{digits}f}",
+            f"({seconds['least'] * scale:.{digits}f} - {seconds['most'] * scale:.{digits}f})",
+        )
+    )
+
+
+def compared(found):
+    """Return "ratio of medians; median of ratios (least - most)"."""
+    return f"{found['of_medians']:.3f}; {found['median']:.3f} ({found['least']:.3f} - {found['most']:.3f})"
+
+
+def layer_lines(name, found, section):
+    """Return the table of a network's steps, the sum, and what is outside the steps."""
+    total = found["total"]
+    table = [["step", "kind", "ms, median (least - most)", "% of all", "MMAC", "MB", "GFLOP/s", "bound", "reached"]]
+    for row in found["steps"]:
+        table.append(
+            [
+                *(row["name"], row["kind"], spread(row["seconds"]), f"{100 * row['seconds']['median'] / total:.2f}"),
+                *(f"{row['macs'] / 1e6:.1f}" if row["macs"] else "", f"{row['bytes'] / 1e6:.2f}"),
+                *(f"{row['gflops']:.1f}" if row["macs"] else "", row["bound"], f"{100 * row['share']:.0f} %"),
+            ]
+        )
+    for label, value in (("all steps", found["sum"]), ("outside the steps", found["outside"]), ("whole", total)):
+        table.append([label, "", f"{value * 1e3:.1f}", f"{100 * value / total:.2f}", "", "", "", "", ""])
+    head = f"steps of {name}, {section['threads']} thread(s); reached: share of the peak or of the memory's speed, "
+    return [f"{head}whichever bounds (above 100 %: caches)", *columns(table)]
+
+
+def columns(table):
+    """Return the rows of a table as lines, the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    widths[0] = min(widths[0], WIDEST)
+    return [
+        "  ".join(
+            f"{cell:<{width}}" if i == 0 else f"{cell:>{width}}"
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]

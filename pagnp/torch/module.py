@@ -96,7 +96,13 @@ def _conv2d(writer: _Writer, node: Node, ins: Proxies) -> Proxy:
     if not same:
         x = F.pad(x, (left, right, top, bottom))
     kernel, stride, dilation = (tuple(pair) for pair in (weight.shape[2:], a["stride"], a["dilation"]))
-    window: dict[str, Any] = {"kernel_size": kernel, "stride": stride, "dilation": dilation, "groups": a["groups"]}
+    window: dict[str, Any] = {
+        "kernel_size": kernel,
+        "stride": stride,
+        "dilation": dilation,
+        "groups": a["groups"],
+        "device": "meta",
+    }
     part = nn.Conv2d(weight.shape[1] * a["groups"], len(weight), padding=(top, left) if same else 0, **window)
     return writer.layer(node, _with(part, weight, bias), x)
 
@@ -107,7 +113,13 @@ def _conv_transpose2d(writer: _Writer, node: Node, ins: Proxies) -> Proxy:
     top, bottom, left, right = a["padding"]
     same = (top, left) == (bottom, right) and not any(a["output_padding"])
     kernel, stride, dilation = (tuple(pair) for pair in (weight.shape[2:], a["stride"], a["dilation"]))
-    window: dict[str, Any] = {"kernel_size": kernel, "stride": stride, "dilation": dilation, "groups": a["groups"]}
+    window: dict[str, Any] = {
+        "kernel_size": kernel,
+        "stride": stride,
+        "dilation": dilation,
+        "groups": a["groups"],
+        "device": "meta",
+    }
     part = nn.ConvTranspose2d(len(weight), weight.shape[1] * a["groups"], padding=(top, left) if same else 0, **window)
     y = writer.layer(node, _with(part, weight, bias if same else None), ins[0])
     if same:

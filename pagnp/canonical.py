@@ -21,7 +21,7 @@ def canonical(graph: Graph) -> Graph:
     Nodes nobody reads, directly or through others, are dropped.
     """
     readers = graph.readers()
-    kept = _reachable(graph)
+    kept = reachable(graph)
     outputs = set(graph.outputs.values())
     result = replace(graph, nodes={}, weights=dict(graph.weights), outputs=dict(graph.outputs))
     joined = {}
@@ -40,7 +40,8 @@ def canonical(graph: Graph) -> Graph:
     return result
 
 
-def _reachable(graph):
+def reachable(graph: Graph) -> set[str]:
+    """Return the names of the nodes that an output depends on."""
     kept, todo = set(), list(graph.outputs.values())
     while todo:
         name = todo.pop()

@@ -58,7 +58,7 @@ class ImageError(PagnpError):
 
 
 class BackendError(PagnpError):
-    """A backend is unknown, not installed or has no device."""
+    """A backend, or a package that an extra installs, is unknown, not installed or has no device."""
 
     exit_code = 5
 
@@ -70,7 +70,7 @@ class MemoryLimitError(PagnpError):
 
 
 class ExportError(PagnpError):
-    """A torch module has layers that pagnp cannot express; `problems` lists (where, what)."""
+    """A torch module that pagnp cannot express, or a graph that ONNX cannot; `problems` lists (where, what)."""
 
     exit_code = 1
 

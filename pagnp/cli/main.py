@@ -21,6 +21,7 @@ COMMANDS = {
     "verify": "Replay a receipt of `run` to the bit; name the first difference and its cause.",
     "convert": "Make a self-contained model file from a plain state_dict.",
     "bench": "Time a network or single layers here, beside other libraries.",
+    "export-onnx": "Write a model as ONNX, for other runtimes.",
     "doctor": "Check that this machine can keep the numerical contract.",
     "vectors": "Write cases with their expected bits for other kernels, or check outputs against them.",
 }
@@ -33,7 +34,7 @@ class Interrupted(Exception):
 
 
 class CommandGroup(click.Group):
-    """The commands of COMMANDS, each in `pagnp.cli.<name>` as `command`, loaded on use."""
+    """The commands of COMMANDS, each in `pagnp.cli.<name>` as `command` (- as _), loaded on use."""
 
     def list_commands(self, ctx):
         return list(COMMANDS)
@@ -41,7 +42,7 @@ class CommandGroup(click.Group):
     def get_command(self, ctx, name):
         if name not in COMMANDS:
             return None
-        return importlib.import_module(f"pagnp.cli.{name}").command
+        return importlib.import_module(f"pagnp.cli.{name.replace('-', '_')}").command
 
     def format_commands(self, ctx, formatter):
         with formatter.section("Commands"):

@@ -1,5 +1,6 @@
 """Options that several commands share, and their checks."""
 
+import os
 import re
 
 import click
@@ -47,6 +48,19 @@ def parse_size(text, option="--size"):
     if not match:
         raise UsageError(f"{option} {text!r}: need height x width in pixels, for instance 480x640")
     return int(match[1]), int(match[2])
+
+
+def check_target(label, out, overwrite, example):
+    """Raise UsageError, before any work, if the file `out` must not or cannot be written."""
+    folder = os.path.dirname(os.path.abspath(out))
+    if not out or os.path.isdir(out):
+        raise UsageError(f"{label} {out or repr('')}: need the name of a file, for instance {example}")
+    if os.path.lexists(out) and not overwrite:
+        raise UsageError(f"{label} {out}: exists already; give another name or --overwrite")
+    if not os.path.isdir(folder):
+        raise UsageError(f"{label} {out}: there is no folder {folder}; make it or choose another one")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"{label} {out}: no permission to write to {folder}; choose another folder")
 
 
 def load_model(weights, arch=None, backend="auto", threads=None):

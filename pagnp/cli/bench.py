@@ -4,9 +4,20 @@ import json
 
 import click
 
+from pagnp.cli import bench_ops
+from pagnp.cli.bench_options import (
+    make_peers,
+    parse_keeps,
+    parse_masks,
+    parse_peers,
+    parse_threads,
+    peers_option,
+    rounds_option,
+    threads_option,
+)
 from pagnp.cli.options import debug_option, json_option, load_model, parse_size
 from pagnp.cli.progress import progress
-from pagnp.cli.streams import emit, say
+from pagnp.cli.streams import emit
 from pagnp.errors import UsageError
 
 
@@ -18,10 +29,10 @@ from pagnp.errors import UsageError
 @click.option(
     "--masks", default="gates", show_default=True, metavar="KIND,...", help="Who decides: gates, blobs, random."
 )
-@click.option("--threads", multiple=True, metavar="N,...", help="Worker threads, a section each; default: all cores.")
-@click.option("--peers", multiple=True, metavar="NAME,...", help="Libraries beside: torch, torch-eager, onnxruntime.")
+@threads_option
+@peers_option
 @click.option("--layers", is_flag=True, help="Also every step: time, work, share of what the machine can do.")
-@click.option("--rounds", type=click.IntRange(min=1), default=7, show_default=True, metavar="N")
+@rounds_option
 @json_option
 @debug_option
 @click.pass_context
@@ -70,21 +81,6 @@ def run_network(name, graph, size, keeps, kinds, threads, peers, layers, rounds)
     return {"network": described, "sections": sections, "skipped": skipped}
 
 
-def make_peers(names, graph, x, threads, skipped):
-    """Return the peers that can be measured; the dict `skipped` and stderr get the reasons of the others."""
-    from pagnp.bench import peers
-
-    made = []
-    for name in names:
-        try:
-            made.append(peers.make(name, graph, x, threads))
-        except peers.SkippedError as reason:
-            if name not in skipped:
-                say(f"note: {name} is skipped: {reason}")
-            skipped[name] = str(reason)
-    return made
-
-
 def subject_graph(weights, network):
     """Return (name, Graph) of the model file or of the named network. Raises UsageError unless one is given."""
     from pagnp.bench.network import NETWORKS, build
@@ -98,49 +94,4 @@ def subject_graph(weights, network):
     return network, build(network)
 
 
-def listed(values):
-    """Return the parts of options that may be repeated and hold commas each."""
-    return [part.strip() for value in values for part in value.split(",") if part.strip()]
-
-
-def parse_threads(values):
-    """Return the numbers of threads; all usable cores without any."""
-    from pagnp.backends.numba_cpu.threads import default_threads
-
-    parts = listed(values)
-    if any(not part.isdecimal() or int(part) < 1 for part in parts):
-        raise UsageError(f"bench: --threads {','.join(parts)}: need whole numbers of at least 1")
-    return list(dict.fromkeys(int(part) for part in parts)) or [default_threads()]
-
-
-def parse_keeps(values):
-    """Return the keep rates, each once. Raises UsageError unless all lie between 0 and 1."""
-    try:
-        found = [float(part) for part in listed(values)]
-    except ValueError:
-        found = [-1.0]
-    if any(not 0 <= rate <= 1 for rate in found):
-        raise UsageError(f"bench: --keep {','.join(listed(values))}: need shares between 0 and 1")
-    return list(dict.fromkeys(found))
-
-
-def parse_masks(text):
-    """Return the kinds of masks."""
-    from pagnp.bench.masks import KINDS
-
-    return chosen("--masks", listed([text]), KINDS) or ["gates"]
-
-
-def parse_peers(values):
-    """Return the names of the peers."""
-    from pagnp.bench.peers import PEERS
-
-    return chosen("--peers", listed(values), PEERS)
-
-
-def chosen(option, parts, known):
-    """Return `parts`, each once; raises UsageError for one that is not among `known`."""
-    unknown = [part for part in parts if part not in known]
-    if unknown:
-        raise UsageError(f"bench: {option} {', '.join(unknown)} is unknown; choose from {', '.join(known)}")
-    return list(dict.fromkeys(parts))
+command.add_command(bench_ops.command)

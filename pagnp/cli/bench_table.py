@@ -78,6 +78,55 @@ def layer_lines(name, found, section):
     return [f"{head}whichever bounds (above 100 %: caches)", *columns(table)]
 
 
+def ops_lines(document):
+    """Return the lines of the document of `pagnp bench ops`."""
+    lines = []
+    for section in document["sections"]:
+        alone = [group for group in section["groups"] if group["rows"][0]["name"] != "dense"]
+        lines += ["", f"{section['threads']} thread(s)"]
+        if alone:
+            lines += ["", *alone_lines(alone)]
+        for group in section["groups"]:
+            if group not in alone:
+                lines += ["", *group_lines(group)]
+    return lines
+
+
+def alone_lines(groups):
+    """Return one table of all layers that stand for themselves."""
+    against = list(dict.fromkeys(name for group in groups for name in group["rows"][0]["ratios"]))
+    table = [[*OP_COLUMNS, *(f"time / {name}" for name in against)]]
+    for group in groups:
+        row = group["rows"][0]
+        ratios = [compared(row["ratios"][name]) if name in row["ratios"] else "" for name in against]
+        table.append([group["title"], *_work(row), *ratios])
+    return columns(table)
+
+
+OP_COLUMNS = ("layer", "ms, median (least - most)", "MMAC", "GFLOP/s", "bound", "reached")
+
+
+def _work(row):
+    speed = f"{row['gflops']:.1f}" if row["macs"] else ""
+    macs = f"{row['macs'] / 1e6:.2f}" if row["macs"] else ""
+    return [spread(row["seconds"]), macs, speed, row["bound"], f"{100 * row['share']:.0f} %"]
+
+
+def group_lines(group):
+    """Return the table of one layer in several forms, each against the dense one."""
+    against = list(dict.fromkeys(name for row in group["rows"] for name in row.get("ratios", {})))
+    table = [[group["title"], *OP_COLUMNS[1:], "/ dense / keep", *(f"time / {name}" for name in against)]]
+    for row in group["rows"]:
+        if "ratios" not in row:
+            table.append([row["name"], spread(row["seconds"]), *[""] * (5 + len(against))])
+            continue
+        keep = row["keep"]
+        ideal = f"{row['ratios']['dense']['median'] / keep:.3f}" if keep else ""
+        ratios = [compared(row["ratios"][name]) if name in row["ratios"] else "" for name in against]
+        table.append([row["name"], *_work(row), ideal, *ratios])
+    return columns(table)
+
+
 def columns(table):
     """Return the rows of a table as lines, the first column to the left, the others to the right."""
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]

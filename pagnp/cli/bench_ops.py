@@ -6,6 +6,7 @@ import json
 import click
 
 from pagnp.cli.bench_options import (
+    check_plot,
     chosen,
     listed,
     make_peers,
@@ -13,6 +14,7 @@ from pagnp.cli.bench_options import (
     parse_peers,
     parse_threads,
     peers_option,
+    plot_option,
     rounds_option,
     threads_option,
 )
@@ -27,26 +29,32 @@ from pagnp.cli.streams import emit
 @threads_option
 @peers_option
 @rounds_option
+@plot_option
 @json_option
 @debug_option
-def command(op, keep, threads, peers, rounds, as_json):
+def command(op, keep, threads, peers, rounds, plot, as_json):
     """Time single layers: the convs of ResNet-50 at 480x640, small ones, perforated ones, MultiPool, other ops.
 
     `perforated` are 3x3 convs at masks of exact shares, with the listing of the sites: time / dense should be the keep
     rate. `multipool` is a hard choice among 7 rates beside one dense 3x3, without the attention head.
     """
     from pagnp.bench.environment import environment, line
-    from pagnp.bench.opcases import OPS
+    from pagnp.bench.opcases import OPS, PERFORATED
     from pagnp.bench.ops import KEEPS
 
     wanted = chosen("--op", listed(op), OPS) or list(OPS)
     threads, peers, keeps = parse_threads(threads), parse_peers(peers), parse_keeps(keep) or list(KEEPS)
+    check_plot(plot, PERFORATED in wanted)
     # Compiling every layer would take an hour; eager is what a single layer is in torch.
     peers = list(dict.fromkeys("torch-eager" if peer == "torch" else peer for peer in peers))
     here = {**environment(peers), "rounds": rounds}
     if not as_json:
         emit(f"{line(here)}; {rounds} rounds")
     document = {"environment": here, **run_ops(wanted, keeps, threads, peers, rounds)}
+    if plot is not None:
+        from pagnp.bench import figures
+
+        figures.save(plot, "Perforated 3x3 convolutions of ResNet-50", figures.ops_panels(document))
     if as_json:
         emit(json.dumps(document, indent=2))
     else:

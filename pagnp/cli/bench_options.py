@@ -2,9 +2,14 @@
 
 import click
 
+from pagnp.cli.options import load_model
 from pagnp.cli.streams import say
 from pagnp.errors import UsageError
 
+weights_option = click.option("--weights", metavar="MODEL.h5", help="The model file.")
+network_option = click.option(
+    "--network", metavar="NAME", help="A network with random weights instead: pag_resnet50, ...26, ...101."
+)
 threads_option = click.option(
     "--threads", multiple=True, metavar="N,...", help="Worker threads, a section each; default: all cores."
 )
@@ -12,6 +17,17 @@ peers_option = click.option(
     "--peers", multiple=True, metavar="NAME,...", help="Libraries beside: torch, torch-eager, onnxruntime."
 )
 rounds_option = click.option("--rounds", type=click.IntRange(min=1), default=7, show_default=True, metavar="N")
+plot_option = click.option("--plot", metavar="FILE", help="Draw time against the keep rate: .svg or .png.")
+
+
+def check_plot(path, has_keeps):
+    """Raise UsageError, before anything is measured, for a plot that could not be drawn."""
+    from pagnp.bench import figures
+
+    if path is not None:
+        figures.check(path)
+        if not has_keeps:
+            raise UsageError("bench: --plot shows time against keep rates; give --keep, or with ops: perforated")
 
 
 def make_peers(names, graph, x, threads, skipped):
@@ -23,10 +39,28 @@ def make_peers(names, graph, x, threads, skipped):
         try:
             made.append(peers.make(name, graph, x, threads))
         except peers.SkippedError as reason:
-            if name not in skipped:
-                say(f"note: {name} is skipped: {reason}")
-            skipped[name] = str(reason)
+            skip(name, reason, skipped)
     return made
+
+
+def skip(name, reason, skipped):
+    """Say on stderr, once, that a peer is not measured, and why; keep the reason for the JSON."""
+    if name not in skipped:
+        say(f"note: {name} is skipped: {reason}")
+    skipped[name] = str(reason)
+
+
+def subject_graph(weights, network):
+    """Return (name, Graph) of the model file or of the named network. Raises UsageError unless one is given."""
+    from pagnp.bench.network import NETWORKS, build
+
+    if (weights is None) == (network is None):
+        raise UsageError("bench: give either --weights MODEL.h5 or --network pag_resnet50")
+    if weights is not None:
+        return str(weights), load_model(weights, backend="numpy").graph
+    if network not in NETWORKS:
+        raise UsageError(f"bench: --network {network} is unknown; choose one of {', '.join(NETWORKS)}")
+    return network, build(network)
 
 
 def listed(values):

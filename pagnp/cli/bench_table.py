@@ -127,6 +127,25 @@ def group_lines(group):
     return columns(table)
 
 
+def process_lines(document):
+    """Return the lines of the document of `pagnp bench process`."""
+    lines = [f"{document['network']['name']}, {document['network']['image']}"]
+    for section in document["sections"]:
+        table = [
+            [f"{section['threads']} thread(s)", "s, median (least - most)", "MiB at the peak"],
+            *([row["name"], spread(row["seconds"], 1), _mebibytes(row["peak_bytes"])] for row in section["rows"]),
+        ]
+        lines += ["", *columns(table)]
+        for name, found in section["ratios"].items():
+            lines.append(f"pagnp / {name}: time {compared(found['seconds'])}, memory {compared(found['peak'])}")
+        lines.append(f"import pagnp beyond NumPy's own: {spread(section['import_pagnp'], 1)} s")
+    return lines
+
+
+def _mebibytes(peak):
+    return f"{peak['median'] / 2**20:.1f} ({peak['least'] / 2**20:.1f} - {peak['most'] / 2**20:.1f})"
+
+
 def columns(table):
     """Return the rows of a table as lines, the first column to the left, the others to the right."""
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pagnp.bench import masks
-from pagnp.bench.opcases import CASES, MULTIPOOL, PERFORATED, WIDEST, WIDTHS, Case, multipool_graph, width_case
+from pagnp.bench.opcases import CASES, MULTIPOOL, PERFORATED, RATES, WIDEST, WIDTHS, Case, multipool_graph, width_case
 from pagnp.bench.peak import FmaPeak, Streams
 from pagnp.bench.peers import Peer
 from pagnp.bench.roofline import Peaks, Work, attainable, bound, works
@@ -117,7 +117,7 @@ def _multipool(threads, scale, peers):
     for tied in (False, True):
         for kind in ("blobs", "random"):
             graph = multipool_graph(channels, tied)
-            noise = _deciding(masks.choice(kind, h, w, 7, 0))
+            noise = _deciding(masks.choice(kind, h, w, len(RATES), 0), len(RATES))
             prepared = Prepared(graph, case.shape, threads, gate_mode="gumbel_hard", noise={"multipool": noise})
             prepared.steps = [s for s in prepared.steps if s.layer is None or ATTENTION not in s.layer.name]
             name = f"multipool, 7 rates, {'tied, ' if tied else ''}{kind}"
@@ -125,9 +125,9 @@ def _multipool(threads, scale, peers):
     return MULTIPOOL, f"{case.name} and MultiPool", timed, peers(dense.graph, dense.x)
 
 
-def _deciding(choice: Index) -> Tensor:
-    """Return noise (h, w, K) that makes a Gumbel gate choose the branches of an index (h, w)."""
-    noise = np.zeros((*choice.shape, int(choice.max()) + 1), np.float32)
+def _deciding(choice: Index, count: int) -> Tensor:
+    """Return noise (h, w, count) that makes a Gumbel gate choose the branches of an index (h, w)."""
+    noise = np.zeros((*choice.shape, count), np.float32)
     np.put_along_axis(noise, choice[..., None].astype(np.int64), masks.CERTAIN, axis=2)
     return noise
 

@@ -13,6 +13,8 @@ IDEAL, AXIS, GRID = "#777777", "#222222", "#e3e3e3"
 PANEL_W, PANEL_H = 560.0, 400.0
 LEFT, RIGHT, TOP, BOTTOM = 70.0, 130.0, 58.0, 52.0  # room around a panel's axes; labels of levels are at the right
 TITLE, LEGEND, GAP = 46.0, 34.0, 17.0
+IDEAL_NAME, BARS_NAME = "ideal: the multiply-adds that are left", "least to most of the rounds"
+BAR = ((0, -7, 0, 7), (-4, -7, 4, -7), (-4, 7, 4, 7))
 
 
 @dataclass(frozen=True)
@@ -37,16 +39,15 @@ class Panel:
 def page(title: str, panels: Sequence[Panel]) -> tuple[list[Shape], float, float]:
     """Return (shapes, width, height) of the panels under one title, with one legend."""
     across = min(2, len(panels))
-    rows = -(-len(panels) // across)
-    width, height = across * PANEL_W, TITLE + rows * PANEL_H + LEGEND
+    width, below = across * PANEL_W, TITLE + -(-len(panels) // across) * PANEL_H
     shapes: list[Shape] = [Text((LEFT - 46, 32), title, 17, bold=True)]
     names = list(dict.fromkeys(series.name for panel in panels for series in panel.series))
     others = list(dict.fromkeys(name for panel in panels for name, _ in panel.levels))
     colours = dict(zip(names, COLOURS, strict=False)) | dict(zip(others, OTHERS, strict=False))
     for number, panel in enumerate(panels):
-        corner = (number % across * PANEL_W, TITLE + number // across * PANEL_H)
-        shapes += _panel(panel, corner, colours)
-    return [*shapes, *_legend(names, colours, TITLE + rows * PANEL_H + 6)], width, height
+        shapes += _panel(panel, (number % across * PANEL_W, TITLE + number // across * PANEL_H), colours)
+    legend, height = _legend(names, colours, below + 6, width)
+    return [*shapes, *legend], width, height
 
 
 def _panel(panel, corner, colours):
@@ -99,16 +100,22 @@ def _levels(panel, place, right, colours):
     return shapes
 
 
-def _legend(names, colours, y):
+def _legend(names, colours, y, width):
+    """Return (shapes, y below them): a sample and a name each, in as many rows as it takes."""
     shapes, x = [], LEFT
-    for name in names:
-        shapes += [Line(((x, y), (x + 26, y)), colours[name], 2), Dot((x + 13, y), colours[name])]
+    for name in (*names, IDEAL_NAME, BARS_NAME):
+        room = 52 + 6.4 * len(name)
+        if x + room > width:
+            x, y = LEFT, y + LEGEND * 0.7
+        if name in colours:
+            shapes += [Line(((x, y), (x + 26, y)), colours[name], 2), Dot((x + 13, y), colours[name])]
+        elif name == IDEAL_NAME:
+            shapes.append(Line(((x, y), (x + 26, y)), IDEAL, 1.6, 5))
+        else:
+            shapes += [Line(((x + 13 + dx, y + dy), (x + 13 + ex, y + ey)), AXIS, 1.4) for dx, dy, ex, ey in BAR]
         shapes.append(Text((x + 33, y + 4), name, 12))
-        x += 52 + 6.6 * len(name)
-    text = "ideal: the multiply-adds that are left"
-    shapes += [Line(((x, y), (x + 26, y)), IDEAL, 1.6, 5), Text((x + 33, y + 4), text, 12)]
-    x += 52 + 6 * len(text)
-    return [*shapes, Text((x, y + 4), "bars: least to most", 12)]
+        x += room
+    return shapes, y + LEGEND - 6
 
 
 def ticks(highest: float) -> list[float]:

@@ -20,13 +20,14 @@ from pagnp.cli.bench_options import (
     threads_option,
     weights_option,
 )
-from pagnp.cli.options import debug_option, json_option, parse_size
+from pagnp.cli.options import arch_option, debug_option, json_option, parse_size
 from pagnp.cli.progress import progress
 from pagnp.cli.streams import emit
 
 
 @click.group("bench", invoke_without_command=True)
 @weights_option
+@arch_option
 @network_option
 @click.option("--size", default="480x640", show_default=True, metavar="HxW", help="Size of the input.")
 @click.option("--keep", multiple=True, metavar="R,...", help="Also run at these shares of the gated pixels, 0 to 1.")
@@ -41,7 +42,7 @@ from pagnp.cli.streams import emit
 @json_option
 @debug_option
 @click.pass_context
-def command(ctx, weights, network, size, keep, masks, threads, peers, layers, rounds, plot, as_json):
+def command(ctx, weights, arch, network, size, keep, masks, threads, peers, layers, rounds, plot, as_json):
     """Time a network on this machine, in interleaved rounds, with the spread."""
     if ctx.invoked_subcommand is not None:
         return 0
@@ -50,7 +51,7 @@ def command(ctx, weights, network, size, keep, masks, threads, peers, layers, ro
     size, threads, peers = parse_size(size), parse_threads(threads), parse_peers(peers)
     keeps, kinds = parse_keeps(keep), parse_masks(masks)
     check_plot(plot, bool(keeps))
-    name, graph = subject_graph(weights, network)
+    name, graph = subject_graph(weights, network, arch)
     here = {**environment(peers), "rounds": rounds}
     if not as_json:
         emit(f"{line(here)}; {rounds} rounds\n")

@@ -50,14 +50,14 @@ def skip(name, reason, skipped):
     skipped[name] = str(reason)
 
 
-def subject_graph(weights, network):
+def subject_graph(weights, network, arch):
     """Return (name, Graph) of the model file or of the named network. Raises UsageError unless one is given."""
     from pagnp.bench.network import NETWORKS, build
 
     if (weights is None) == (network is None):
         raise UsageError("bench: give either --weights MODEL.h5 or --network pag_resnet50")
     if weights is not None:
-        return str(weights), load_model(weights, backend="numpy").graph
+        return str(weights), load_model(weights, arch, "numpy").graph
     if network not in NETWORKS:
         raise UsageError(f"bench: --network {network} is unknown; choose one of {', '.join(NETWORKS)}")
     return network, build(network)

@@ -18,7 +18,7 @@ from pagnp.cli.bench_options import (
     threads_option,
     weights_option,
 )
-from pagnp.cli.options import debug_option, json_option, parse_size
+from pagnp.cli.options import arch_option, debug_option, json_option, parse_size
 from pagnp.cli.progress import progress
 from pagnp.cli.streams import emit
 from pagnp.errors import BackendError
@@ -26,6 +26,7 @@ from pagnp.errors import BackendError
 
 @click.command("process")
 @weights_option
+@arch_option
 @network_option
 @click.option("--image", metavar="FILE", help="The image; default: noise of --size.")
 @click.option("--size", default="480x640", show_default=True, metavar="HxW", help="Size of the noise.")
@@ -34,7 +35,7 @@ from pagnp.errors import BackendError
 @rounds_option
 @json_option
 @debug_option
-def command(weights, network, image, size, threads, peers, rounds, as_json):
+def command(weights, arch, network, image, size, threads, peers, rounds, as_json):
     """Measure whole processes: wall time and the peak of resident memory of `pagnp run` on one image.
 
     Beside it programs that do the same with --peers torch,onnxruntime (each with its model prepared as it likes it: a
@@ -45,13 +46,13 @@ def command(weights, network, image, size, threads, peers, rounds, as_json):
 
     size, threads = parse_size(size), parse_threads(threads)
     names = chosen("--peers", ["torch" if name == "torch-eager" else name for name in listed(peers)], process.PEERS)
-    name, graph = subject_graph(weights, network)
+    name, graph = subject_graph(weights, network, arch)
     here = {**environment(names), "rounds": rounds}
     if not as_json:
         emit(f"{line(here)}; {rounds} rounds\n")
     sections, skipped = [], {}
     for count in threads:
-        sections.append(measure(graph, weights, image, size, count, names, rounds, skipped))
+        sections.append(measure(graph, None if arch else weights, image, size, count, names, rounds, skipped))
     described = {"name": name, "image": image or f"noise {size[0]}x{size[1]}"}
     document = {"environment": here, "network": described, "sections": sections, "skipped": skipped}
     if as_json:

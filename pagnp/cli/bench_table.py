@@ -29,6 +29,7 @@ def section_lines(section):
         *([*_row(row), *_ratios(row, against)] for row in section["rows"]),
     ]
     lines += columns(table)
+    lines += [f"{row['name']}: {row['detail']}" for row in section["rows"] if "detail" in row]
     lines.append("time / other: of the medians; then the median of the rounds' ratios (least - most)")
     return lines
 

@@ -101,6 +101,11 @@ BAD = [
     ("convert {d}/model.h5 --arch pag_resnet50 -o {d}/text.h5", 2, "exists already"),
     ("convert {d}/model.h5 --arch pag_resnet50 -o {d}/empty --overwrite", 2, "need the name of a file"),
     ("convert {d}/model.h5 --arch pag_resnet50 -o {d}/nowhere/m.h5", 2, "there is no folder"),
+    ("export-onnx {d}/model.h5", 2, "Missing argument 'OUT.onnx'"),
+    ("export-onnx {d}/model.h5 {d}/text.h5", 2, "exists already"),
+    ("export-onnx {d}/model.h5 {d}/empty --overwrite", 2, "need the name of a file"),
+    ("export-onnx {d}/model.h5 {d}/nowhere/m.onnx", 2, "there is no folder"),
+    ("export-onnx {d}/model.h5 m.onnx --batch 0", 2, "Invalid value for '--batch'"),
     # models
     ("run --weights {d}/none.h5 --backend numpy {d}/room.png", 3, "none.h5"),
     ("run --weights {d}/text.h5 --backend numpy {d}/room.png", 3, "text.h5"),

@@ -22,7 +22,7 @@ def python(code):
 
 @pytest.mark.parametrize("module", ["pagnp", "pagnp.cli.main", "pagnp.errors", "pagnp.contract"])
 def test_import_is_light(module):
-    heavy = ("torch", "numba", "cupy", "h5py", "llvmlite")
+    heavy = ("torch", "onnx", "numba", "cupy", "h5py", "llvmlite")
     done = python(f"import sys, {module}; print([m for m in {heavy!r} if m in sys.modules])")
     assert done.stdout.strip() == "[]", done.stderr
 

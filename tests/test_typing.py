@@ -22,6 +22,7 @@ MODULES = (
     *("pagnp.testing.case", "pagnp.testing.cases", "pagnp.testing.interpret", "pagnp.testing.oracle"),
 )
 TORCH_MODULES = ("pagnp.torch", "pagnp.torch.nn", "pagnp.torch.losses", "pagnp.torch.export")
+ONNX_MODULES = ("pagnp.onnx", "pagnp.onnx.export", "pagnp.onnx.emitter", "pagnp.onnx.nodes", "pagnp.onnx.decode")
 BARE = (dict, list, tuple, set)
 SPECIAL = ("__init__", "__call__", "__str__", "__bool__", "__getattr__")
 
@@ -80,6 +81,12 @@ def test_signatures_are_complete(name):
 @pytest.mark.parametrize("name", TORCH_MODULES)
 def test_torch_signatures_are_complete(name):
     pytest.importorskip("torch", reason="torch is not installed")
+    assert gaps(importlib.import_module(name)) == []
+
+
+@pytest.mark.parametrize("name", ONNX_MODULES)
+def test_onnx_signatures_are_complete(name):
+    pytest.importorskip("onnx", reason="onnx is not installed")
     assert gaps(importlib.import_module(name)) == []
 
 

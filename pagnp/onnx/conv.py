@@ -48,18 +48,17 @@ def _kernel(e, node):
 
 def _conv(e, node, op, attrs, rest=(0, 0, 0, 0)):
     """Add the ONNX node `op` and its bias or norm; `rest` is a frame of +0 between the two."""
-    roles = ("weight", "bias") if "bias" in node.weights and not any(rest) else ("weight",)
+    roles = ["weight"] + ["bias"] * ("bias" in node.weights and not any(rest))
     inputs = [*e.ins(node), *(e.weight(node, role) for role in roles)]
-    epilogue = [role for role in ("scale", "bias") if role in node.weights and role not in roles]
-    if not epilogue and not any(rest):
+    if "scale" not in node.weights and not any(rest):
         e.result(node, op, inputs, **attrs)
         return
     y = e.step(node, op, inputs, **attrs)
     if any(rest):
         y = framed(e, node, y, rest, 0)
+    # A norm that says acc * scale + shift: runtimes fold it into the weights as they do with any norm behind a conv.
     c = e.values[node.name].c
     zeros, ones = e.constant(np.zeros(c)), e.constant(np.ones(c))
-    # A norm that says acc * scale + shift: runtimes fold it into the weights as they do with any norm behind a conv.
     scale = e.weight(node, "scale") if "scale" in node.weights else ones
-    shift = e.weight(node, {"scale": "shift", "bias": "bias"}[epilogue[0]]) if epilogue else zeros
+    shift = next((e.weight(node, role) for role in ("shift", "bias") if role in node.weights), zeros)
     e.result(node, "BatchNormalization", [y, scale, shift, zeros, ones], epsilon=0.0)

@@ -4,7 +4,6 @@ import os
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -39,8 +38,9 @@ def export(
     Raises: as `model`; UsageError if the file exists and must not be replaced, or cannot be written. Then `path` is
             as it was.
     """
-    if not isinstance(graph_or_path, Graph) and os.path.exists(path) and os.path.samefile(graph_or_path, path):
-        raise UsageError(f"export: {os.fspath(path)} is the input; give another name for the output")
+    if not isinstance(graph_or_path, Graph) and os.path.exists(graph_or_path) and os.path.exists(path):
+        if os.path.samefile(graph_or_path, path):
+            raise UsageError(f"export: {os.fspath(path)} is the input; give another name for the output")
     proto = model(graph_or_path, size=size, batch=batch, opset=opset, decode=decode)
     onnx.checker.check_model(proto, full_check=True)
     write_atomic(path, proto.SerializeToString(deterministic=True), overwrite=overwrite)
@@ -67,7 +67,8 @@ def model(
     """
     _check_arguments(size, batch, opset)
     graph = _graph(graph_or_path)
-    whole = replace(graph, nodes={name: node for name, node in graph.nodes.items() if name in reachable(graph)})
+    kept = reachable(graph)
+    whole = replace(graph, nodes={name: node for name, node in graph.nodes.items() if name in kept})
     whole = with_answers(whole) if decode else whole
     values = whole.infer(*(size or (None, None)))
     e = Emitter(whole, values, None if size is None else batch)
@@ -132,7 +133,7 @@ def _graph_proto(e):
         if e.names[name] != output:  # one value, two outputs
             e.nodes.append(helper.make_node("Identity", [e.names[name]], [output], f"{output}/Identity"))
         outputs.append(_value_info(e, output, name))
-    tensors = [numpy_helper.from_array(np.ascontiguousarray(array), name) for name, array in e.initializers.items()]
+    tensors = [numpy_helper.from_array(array, name) for name, array in e.initializers.items()]
     return helper.make_graph(e.nodes, "pagnp", inputs, outputs, tensors)
 
 

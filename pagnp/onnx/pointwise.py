@@ -7,7 +7,7 @@ from pagnp.graph import Node
 from pagnp.onnx.emitter import Emitter
 
 ARITHMETIC = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div"}
-COMPARISONS = {"gt": "Greater", "ge": "GreaterOrEqual", "lt": "Less", "le": "LessOrEqual", "eq": "Equal", "ne": "Equal"}
+COMPARISONS = {"gt": "Greater", "ge": "GreaterOrEqual", "lt": "Less", "le": "LessOrEqual", "eq": "Equal"}
 SIMPLE = {
     **{"relu": "Relu", "sigmoid": "Sigmoid", "exp": "Exp", "log": "Log"},
     **{"global_mean": "GlobalAveragePool", "logical_not": "Not"},

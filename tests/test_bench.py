@@ -216,6 +216,7 @@ def test_the_document_of_a_network(call, graph):
     for row in section["rows"]:
         assert len(row["seconds"]["rounds"]) == 2 and row["seconds"]["least"] <= row["seconds"]["median"]
         assert set(row["ratios"]) == {"dense"} and 0 < row["macs_share"] <= 1
+        assert row["share_of_peak"] > 0 and row["share_in_round"] > 0
     assert abs(section["rows"][1]["kept"] - 0.5) < 0.03
     for name, found in section["layers"].items():
         assert name in names

@@ -1,6 +1,7 @@
 """One section of the benchmark of a network: a number of threads, everything that runs at it, in the same rounds."""
 
 import functools
+import statistics
 from collections.abc import Callable, Sequence
 
 from pagnp.bench.layers import layers
@@ -43,6 +44,8 @@ def measure(
 
 def _row(subject: Subject, way: Way, times: dict[str, Times], peers: list[str], peaks: Peaks) -> Json:
     macs, taken = subject.macs(way), times[OURS + way.name]
+    part = 2 * macs["executed"] / (peaks.flops * times[PEAK].least)  # of the multiply-adds of a call of `FmaPeak`
+    bound = Times(tuple(part * seconds for seconds in times[PEAK].seconds))  # what the peak of each round would take
     others = {peer: times[peer] for peer in peers} | {"dense": times[f"{OURS}dense"]}
     return {
         "name": f"{OURS}{way.name}",
@@ -55,6 +58,7 @@ def _row(subject: Subject, way: Way, times: dict[str, Times], peers: list[str], 
         "seconds": taken.as_json(),
         "gflops": 2e-9 * macs["executed"] / taken.median,
         "share_of_peak": 2 * macs["executed"] / taken.median / peaks.flops,
+        "share_in_round": ratio(bound, taken).median,
         "ratios": {name: ratio(taken, other).as_json() for name, other in others.items()},
     }
 
@@ -64,7 +68,7 @@ def _peaks(fma: FmaPeak, streams: Streams, times: dict[str, Times]) -> Json:
     flops = [1e-9 * fma.flops / seconds for seconds in times[PEAK].seconds]
     gbytes = [1e-9 * streams.bytes / seconds for seconds in times[STREAMS].seconds]
     return {
-        "gflops": {"best": max(flops), "median": sorted(flops)[len(flops) // 2], "rounds": flops},
-        "gbytes": {"best": max(gbytes), "median": sorted(gbytes)[len(gbytes) // 2], "rounds": gbytes},
+        "gflops": {"best": max(flops), "median": statistics.median(flops), "rounds": flops},
+        "gbytes": {"best": max(gbytes), "median": statistics.median(gbytes), "rounds": gbytes},
         "stream_bytes": streams.bytes,
     }

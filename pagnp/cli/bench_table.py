@@ -25,19 +25,29 @@ def section_lines(section):
     ]
     against = list(section["rows"][0]["ratios"])
     table = [
-        ["", "ms, median (least - most)", "kept", "GMAC", "of peak", *(f"time / {name}" for name in against)],
+        [
+            "",
+            "ms, median (least - most)",
+            "kept",
+            "GMAC",
+            "of peak",
+            "in round",
+            *(f"time / {name}" for name in against),
+        ],
         *([*_row(row), *_ratios(row, against)] for row in section["rows"]),
     ]
     lines += columns(table)
     lines += [f"{row['name']}: {row['detail']}" for row in section["rows"] if "detail" in row]
     lines.append("time / other: of the medians; then the median of the rounds' ratios (least - most)")
+    lines.append("of peak: of the best round's; in round: the median of the shares of each round's own peak")
     return lines
 
 
 def _row(row):
-    shares = ["", "", ""]
+    shares = ["", "", "", ""]
     if "kept" in row:
-        shares = [f"{100 * row['kept']:.1f} %", f"{row['macs'] / 1e9:.2f}", f"{100 * row['share_of_peak']:.1f} %"]
+        shares = [f"{100 * row['kept']:.1f} %", f"{row['macs'] / 1e9:.2f}"]
+        shares += [f"{100 * row[share]:.1f} %" for share in ("share_of_peak", "share_in_round")]
     return [row["name"], spread(row["seconds"]), *shares]
 
 

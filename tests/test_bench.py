@@ -42,6 +42,7 @@ def quick(monkeypatch):
     """Measure the machine's peaks on next to nothing, and nothing longer than once."""
     monkeypatch.setattr(peak, "l3_bytes", lambda: 1 << 16)
     monkeypatch.setattr(peak.FmaPeak.__init__, "__defaults__", (1 << 8,))
+    monkeypatch.setattr("gc.collect", lambda: None)  # a test run has much to look through
     hasty = functools.partial(interleave, least=0.0, wait=lambda: None)
     for module in (ops, session, peers):
         monkeypatch.setattr(module, "interleave", hasty)

@@ -92,8 +92,8 @@ def interleave(
     """
     repeats = {name: _repeats(run, least, clock) for name, run in runs.items()}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
+    gc.collect()
     for number in range(rounds):
-        gc.collect()
         for place, (name, run) in enumerate(runs.items()):
             wait()
             if repeats[name] > 1:

@@ -43,7 +43,11 @@ from pagnp.cli.streams import emit
 @debug_option
 @click.pass_context
 def command(ctx, weights, arch, network, size, keep, masks, threads, peers, layers, rounds, plot, as_json):
-    """Time a network on this machine, in interleaved rounds, with the spread."""
+    """Time a network on this machine, in interleaved rounds, with the spread.
+
+    Lists take commas: --keep 0.5,0.25 --threads 1,2 --peers torch,onnxruntime. docs/PERFORMANCE.md says how each number
+    is measured, and what --json prints.
+    """
     if ctx.invoked_subcommand is not None:
         return 0
     from pagnp.bench.environment import environment, line

@@ -19,7 +19,7 @@ from pagnp.inference import Inference, Network
 from pagnp.lower import lower
 from pagnp.parameters import prepare
 from pagnp.result import Result
-from pagnp.runner import execute
+from pagnp.runner import Run, execute
 from pagnp.trace import Trace
 from pagnp.types import AnyPicture, FilePath, GateMode, Picture, Pictures, RunOptions, Size, Tensor
 
@@ -120,6 +120,24 @@ class Model:
         dense: bool = False,
     ) -> dict[str, Tensor]:
         """Run on a raw tensor: float32 (n, h, w, c) in, dict output -> float32 (n, h', w', c') out."""
+        run = self.run(x, gate_mode=gate_mode, threshold=threshold, seed=seed, noise=noise, dense=dense)
+        return {output: run.value(name).copy() for output, name in self.graph.outputs.items()}
+
+    def run(
+        self,
+        x: Tensor,
+        *,
+        gate_mode: GateMode | None = None,
+        threshold: float | None = None,
+        seed: int = 0,
+        noise: Mapping[str, Tensor] | None = None,
+        dense: bool = False,
+        tick: Callable[[], object] | None = None,
+    ) -> Run:
+        """Run like `forward` and return the Run itself: its plan, what was computed where, every surviving array.
+
+        tick  called before the first step of the plan and after each
+        """
         if not isinstance(x, np.ndarray) or x.dtype != np.float32:
             raise DtypeError(f"forward: x is {getattr(x, 'dtype', type(x).__name__)}, need a float32 array")
         if x.ndim != 4 or x.shape[3] != self.graph.channels or 0 in x.shape:
@@ -129,8 +147,8 @@ class Model:
         plan = self._plan(graph, gate_mode, x.shape, dense)
         options = self._options(graph, plan, threshold, seed, noise)
         memory.require(plan, plan.bytes)
-        run = execute(plan, self.backend, self._parameters, np.ascontiguousarray(x), options, arenas=self._arenas)
-        return {output: run.value(name).copy() for output, name in graph.outputs.items()}
+        x, arenas = np.ascontiguousarray(x), self._arenas
+        return execute(plan, self.backend, self._parameters, x, options, arenas=arenas, tick=tick)
 
     def plan(
         self, size: Size, *, dense: bool = False, trace: bool = False, flip: bool = False, tile: int | None = None

@@ -68,17 +68,23 @@ def execute(
     watch: Callable[[str, Array], object] | None = None,
     progress: Callable[[float], object] | None = None,
     arenas: Arenas | None = None,
+    tick: Callable[[], object] | None = None,
 ) -> Run:
     """Run `plan` on x (n, h, w, c) float32 and return the Run with every surviving array.
 
     watch  called as watch(layer_name, array) when a layer's value is final; private layers are not shown
     progress  called with the share of the steps that are done
     arenas  where the memory of feature maps comes from; None: from the system
+    tick  called before the first step and after each: a benchmark reads the clock
     """
     run = Run(plan, backend, parameters, x, options or Options(), arenas)
     last_write = {step.out: i for i, step in enumerate(plan.steps) if step.out}
+    if tick is not None:
+        tick()
     for i, step in enumerate(plan.steps):
         STEPS[step.kind](run, step)
+        if tick is not None:
+            tick()
         final = step.out in plan.layers and last_write[step.out] == i and step.out not in plan.private
         if watch is not None and final:
             watch(step.out, run.value(step.out))

@@ -11,7 +11,7 @@ from random_graphs_recipe import Recipe, parse_recipe
 from random_graphs_shrink import shrink, upstream
 from test_bands import check_in_bands
 
-from pagnp import runner
+from pagnp.arenas import Arenas
 from pagnp.backends.base import get_backend
 from pagnp.contract import compare
 from pagnp.dispatch import Options
@@ -35,14 +35,14 @@ FOREVER = np.float32(3e38)  # a threshold that no pixel passes (all do the negat
 @pytest.fixture(autouse=True)
 def poisoned_arena(monkeypatch):
     """Fill the arena with NaN before a run: who reads what nobody wrote, shows."""
-    allocate = runner._allocate
+    take = Arenas.take
 
-    def poisoned(size):
-        arena = allocate(size)
+    def poisoned(self, size):
+        arena = take(self, size)
         arena[...] = np.nan
         return arena
 
-    monkeypatch.setattr(runner, "_allocate", poisoned)
+    monkeypatch.setattr(Arenas, "take", poisoned)
 
 
 def run(graph, x, backend, dense=False, options=None, threads=2):

@@ -21,7 +21,7 @@ MODULES = (
     *("pagnp.errorbound", "pagnp.errorbound.network", "pagnp.errorbound.reference", "pagnp.errorbound.rows"),
     *("pagnp.testing.case", "pagnp.testing.cases", "pagnp.testing.interpret", "pagnp.testing.oracle"),
 )
-TORCH_MODULES = ("pagnp.torch", "pagnp.torch.nn", "pagnp.torch.losses", "pagnp.torch.export")
+TORCH_MODULES = ("pagnp.torch", "pagnp.torch.nn", "pagnp.torch.losses", "pagnp.torch.export", "pagnp.torch.module")
 ONNX_MODULES = ("pagnp.onnx", "pagnp.onnx.export", "pagnp.onnx.emitter", "pagnp.onnx.nodes", "pagnp.onnx.decode")
 BARE = (dict, list, tuple, set)
 SPECIAL = ("__init__", "__call__", "__str__", "__bool__", "__getattr__")

@@ -20,6 +20,7 @@ COMMANDS = {
     "compare": "Run a model on several backends and compare every layer to the bit.",
     "verify": "Replay a receipt of `run` to the bit; name the first difference and its cause.",
     "convert": "Make a self-contained model file from a plain state_dict.",
+    "bench": "Time a network or single layers here, beside other libraries.",
     "export-onnx": "Write a model as ONNX, for other runtimes.",
     "doctor": "Check that this machine can keep the numerical contract.",
     "vectors": "Write cases with their expected bits for other kernels, or check outputs against them.",

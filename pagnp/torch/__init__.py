@@ -2,5 +2,6 @@
 
 from pagnp.torch import losses, nn
 from pagnp.torch.export import ExportReport, export, to_graph
+from pagnp.torch.module import to_module
 
-__all__ = ["ExportReport", "export", "losses", "nn", "to_graph"]
+__all__ = ["ExportReport", "export", "losses", "nn", "to_graph", "to_module"]

@@ -215,8 +215,8 @@ class Recorder(fx.Interpreter):
         return result
 
 
-def engine_noise(unit: GateUnit, z: torch.Tensor) -> torch.Tensor:
-    """Draw the noise that the engine draws with seed 0, as (1, K, h, w)."""
+def engine_noise(unit: Any, z: torch.Tensor) -> torch.Tensor:
+    """Draw the noise that the engine draws with seed 0, as (1, K, h, w); `unit` has gate_index and form of the gate."""
     noise = np.empty((*z.shape[2:], z.shape[1]), np.float32)
     get_backend("numpy").gumbel_noise(0, unit.gate_index, unit.form, 0, 0, noise)
     return torch.from_numpy(noise).permute(2, 0, 1)[None].to(z.dtype)

@@ -54,7 +54,10 @@ class PlanSummary:
 
 
 class Model:
-    """A network ready to run. Safe to call from several threads; between calls it keeps plans and the memory of one run."""
+    """A network ready to run. Safe to call from several threads.
+
+    Between calls it keeps plans and the memory of one run.
+    """
 
     def __init__(self, graph: Graph, backend: str = "auto", threads: int | None = None) -> None:
         self.graph = graph.validate()

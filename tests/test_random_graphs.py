@@ -11,6 +11,7 @@ from random_graphs_recipe import Recipe, parse_recipe
 from random_graphs_shrink import shrink, upstream
 from test_bands import check_in_bands
 
+from pagnp import runner
 from pagnp.arenas import Arenas
 from pagnp.backends.base import get_backend
 from pagnp.contract import compare

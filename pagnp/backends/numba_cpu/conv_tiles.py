@@ -64,7 +64,15 @@ def conv2d_f32_tiles(start, stop, shape, place, taps, places, rows, arrays, size
                         finish = np.int64(is_last and (is_narrow or (here == pixels and filled == width)))
                         weights = arrays[2] + ((group * panels + panel) * steps + k) * width * 4
                         tap_at = table_at + (tile * n_taps + k // run) * pixels * 8
-                        reduction = (tap_at, group * run * 4, k % run, run, length, weights, n_taps * pixels * 8 if panel == 0 and is_whole else 0)
+                        reduction = (
+                            tap_at,
+                            group * run * 4,
+                            k % run,
+                            run,
+                            length,
+                            weights,
+                            n_taps * pixels * 8 if panel == 0 and is_whole else 0,
+                        )
                         parked_tile = 0 if is_whole else tile * panels + panel
                         totals = parked_at + parked_tile * tile_floats * 4
                         channel = (group * c_group + panel * width) * 4

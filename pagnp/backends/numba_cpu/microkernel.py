@@ -112,9 +112,7 @@ def _emit_steps(function, shape):
     with code.repeat(steps, table, first_ci, weights, is_first) as block:
         left, *position, is_first = block.values
         in_block = code.smaller(left, I64(BLOCK))
-        finishes = builder.and_(
-            builder.icmp_signed("==", left, in_block), builder.icmp_signed("!=", finish, I64(0))
-        )
+        finishes = builder.and_(builder.icmp_signed("==", left, in_block), builder.icmp_signed("!=", finish, I64(0)))
         with code.repeat(in_block, *position, *zeros) as tap:
             left_in_block, *position = tap.values
             count = code.smaller(builder.sub(run, position[1]), left_in_block)

@@ -12,8 +12,9 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from pagnp.backends.numba_cpu.microkernel import BLOCK, LINE, TILES, internal_function
+from pagnp.backends.numba_cpu.microkernel import LINE, TILES, internal_function
 from pagnp.backends.numba_cpu.vectorcode import I32, I64, VectorCode
+from pagnp.contract import BLOCK
 
 _AHEAD = 512  # bytes: the lines of a pixel that are asked for into the L2 cache; into L1 they would evict each other
 LANES = TILES[0][2]

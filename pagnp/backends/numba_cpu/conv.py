@@ -4,11 +4,12 @@
 channel has a filter of its own.
 """
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 
-from pagnp.backends.numba_cpu.conv_tiles import ALL_TILES, conv2d_f32_tiles
+from pagnp.backends.numba_cpu.conv_tiles import ALL_TILES, conv2d_f32_tiles, sort_by_kind
 from pagnp.backends.numba_cpu.depthwise import conv2d_f32_depthwise
 from pagnp.backends.numba_cpu.threads import parallel
 from pagnp.contract import BLOCK
@@ -20,7 +21,8 @@ _TILE_SPEED = (1.0, 0.95, 0.85, 0.33, 0.57)
 _WEIGHTS_IN_L2 = 600_000  # bytes of packed weights up to which each tile runs through all of them: half an L2 cache
 _SUPER_PIXELS, _SUPER_BLOCKS = 288, 8  # above: this many pixels run through this many blocks of the reduction at a time
 _NARROW_INPUT = 16  # channels below which the taps of a kernel row are joined into one run
-_LEAST_SKIPPED = 0.015
+_LEAST_SKIPPED = 0.015  # share of the terms outside the map from which on outputs are sorted by it
+_GEOMETRIES = 256  # of convolutions that are remembered
 _NO_SITES = np.empty(0, np.int32)
 
 
@@ -113,19 +115,28 @@ def conv2d(x, packed, scale, shift, bias, residual, relu, sites, stride, padding
     sites    (m,) int32, flat ((n*h_out) + oy)*w_out + ox; out is (m, c_out), or full size with only these rows written
     Numerics: EXACT; fma chains of 128 over ky, kx, ci (contract.py).
     """
-    (k_h, k_w), run = packed.kernel, packed.c_in
-    top, bottom, left, right = padding
-    h_out = (x.shape[1] + top + bottom - dilation[0] * (k_h - 1) - 1) // stride[0] + 1
-    w_out = (x.shape[2] + left + right - dilation[1] * (k_w - 1) - 1) // stride[1] + 1
-    rows = range(0, k_h * dilation[0], dilation[0])
-    columns = range(0, k_w * dilation[1], dilation[1])
-    if groups == 1 and dilation[1] == 1 and k_w > 1 and run < _NARROW_INPUT:
-        # With the padding written out, a kernel row is one run of k_w * c_in values in memory.
-        x = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0))) if any(padding) else x
-        run, columns, top, left = k_w * run, (0,), 0, 0
-    place = (h_out, w_out, *stride, top, left, 1, 1, 0, 0, h_out, w_out)
+    joined = groups == 1 and dilation[1] == 1 and packed.kernel[1] > 1 and packed.c_in < _NARROW_INPUT
+    if joined and any(padding):
+        top, bottom, left, right = padding
+        x, padding = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0))), (0, 0, 0, 0)
+    place, taps, run = _place(x.shape[1:3], packed.kernel, packed.c_in, joined, stride, padding, dilation)
     epilogue = Epilogue(scale, shift, bias, residual, relu)
-    convolve(x, packed, run, tap_offsets(rows, columns), place, sites, epilogue, out, threads)
+    convolve(x, packed, run, taps, place, sites, epilogue, out, threads)
+
+
+@functools.lru_cache(maxsize=_GEOMETRIES)
+def _place(size, kernel, c_in, joined, stride, padding, dilation):
+    """Return (place, taps, values a tap) of conv_tiles for an input of `size` (h, w).
+
+    joined  a kernel row is one tap of k_w * c_in values: they lie in a row in memory where nothing is padded
+    """
+    (k_h, k_w), (top, bottom, left, right) = kernel, padding
+    h_out = (size[0] + top + bottom - dilation[0] * (k_h - 1) - 1) // stride[0] + 1
+    w_out = (size[1] + left + right - dilation[1] * (k_w - 1) - 1) // stride[1] + 1
+    rows = range(0, k_h * dilation[0], dilation[0])
+    columns = (0,) if joined else range(0, k_w * dilation[1], dilation[1])
+    place = (h_out, w_out, *stride, top, left, 1, 1, 0, 0, h_out, w_out)
+    return place, tap_offsets(rows, columns), c_in * (k_w if joined else 1)
 
 
 def tap_offsets(rows, columns):
@@ -144,12 +155,18 @@ def convolve(x, packed, run, taps, place, sites, epilogue, out, threads):
     if packed.kind == DEPTHWISE:
         _depthwise(x, packed, taps, place, count, sites, int(is_compact), epilogue, out, threads)
         return
-    places, rows = by_border(x.shape, place, taps, sites, packed.skips)
+    places = rows = sites
+    kinds = _border_kinds(x.shape[1:3], place, taps.tobytes()) if packed.skips and len(taps) > 1 else None
+    if kinds is not None:
+        places, rows = np.empty((2, count), np.int32)
+        sort_by_kind(*kinds, sites, places, rows)
+    elif is_compact:
+        rows = np.arange(count, dtype=np.int32)
     rows = rows if is_compact else _NO_SITES
     zero_row = np.zeros(x.shape[3], np.float32)
     arrays = (x, zero_row, packed.panels, out, epilogue.residual, epilogue.scale, epilogue.added)
     addresses = tuple(0 if array is None else array.ctypes.data for array in arrays)
-    sizes = (count, run, packed.groups, packed.c_out, packed.kind, int(packed.skips))
+    sizes = (count, run, packed.groups, packed.c_out, packed.kind, int(packed.skips), int(sites.size > 0))
     pixels = ALL_TILES[packed.kind][0]
     tiles = -(-count // pixels)
     order = _order(packed, pixels, tiles, threads)
@@ -163,36 +180,22 @@ def convolve(x, packed, run, taps, place, sites, epilogue, out, threads):
     )
 
 
-def by_border(shape, place, taps, sites, skips):
-    """Return (places, rows) of conv2d_f32_tiles: outputs whose taps leave the map in the same way stand together.
+@functools.lru_cache(maxsize=_GEOMETRIES)
+def _border_kinds(size, place, taps):
+    """Return int32 arrays (grid_h,), (grid_w,): a number for each set of taps inside the map, by row and by column.
 
-    Then whole tiles have taps outside the map, which the microkernel skips.
+    None where hardly any tap is outside. Outputs of one kind stand together then: whole tiles have a tap outside, which
+    the microkernel skips.
     """
-    n, h_in, w_in, _ = shape
-    grid_h, grid_w, stride_y, stride_x, top, left = place[:6]
-    numbers = np.arange(sites.size, dtype=np.int32)
-    if not skips or len(taps) == 1:
-        return sites, numbers
-    kinds_y, share_y = _border_kinds(grid_h, stride_y, top, np.unique(taps[:, 0]), h_in)
-    kinds_x, share_x = _border_kinds(grid_w, stride_x, left, np.unique(taps[:, 1]), w_in)
-    if share_y * share_x > 1 - _LEAST_SKIPPED:
-        return sites, numbers
-    if sites.size == 0:
-        kinds = np.add.outer(kinds_y * (kinds_x[-1] + 1), kinds_x)
-        kinds = np.broadcast_to(kinds, (n, grid_h, grid_w)).ravel()
-        return np.argsort(kinds, kind="stable").astype(np.int32), sites
-    y, x = np.divmod(sites, grid_w)
-    kinds = kinds_y[y % grid_h] * (kinds_x[-1] + 1) + kinds_x[x]
-    numbers = np.argsort(kinds, kind="stable").astype(np.int32)
-    return sites[numbers], numbers
-
-
-def _border_kinds(size, stride, before, offsets, size_in):
-    """Return (int16 (size,): which places read outside the map with the same taps; the share of taps inside)."""
-    at = np.arange(size)[:, None] * stride - before + offsets
-    inside = (at >= 0) & (at < size_in)
-    changes = (inside[1:] != inside[:-1]).any(axis=1)
-    return np.concatenate([[0], np.cumsum(changes)]).astype(np.int16), inside.mean()
+    offsets = np.frombuffer(taps, np.int64).reshape(-1, 2)
+    kinds, share = [], 1.0
+    for axis in (0, 1):
+        at = np.arange(place[axis])[:, None] * place[2 + axis] - place[4 + axis] + np.unique(offsets[:, axis])
+        inside = (at >= 0) & (at < size[axis])
+        changes = (inside[1:] != inside[:-1]).any(axis=1)
+        kinds.append(np.concatenate([[0], np.cumsum(changes)]).astype(np.int32))
+        share *= inside.mean()
+    return kinds if share < 1 - _LEAST_SKIPPED else None
 
 
 def _order(packed, pixels, tiles, threads):

@@ -30,11 +30,12 @@ def conv2d_f32_tiles(start, stop, shape, place, taps, places, rows, arrays, size
     places    (m,) int32, the flat place of the grid that output number i is at; empty: place i
     rows      (m,) int32, the row of out (m, c_out) that output number i is; empty: by its place, out is a whole map
     arrays    addresses of (x, a row of zeros, packed weights, out, residual or 0, scale or 0, shift or bias or 0)
-    sizes     (number of places, values a tap, groups, c_out of a group, index into ALL_TILES, skips: see `_point`)
+    sizes     (number of places, values a tap, groups, c_out of a group, index into ALL_TILES, skips: see `_point`,
+              is_scattered: 1 where the places are no neighbours)
     order     (tiles of a superblock, steps of the reduction that it takes at once: a multiple of BLOCK)
     epilogue  (mode, relu) as in the microkernel
     """
-    count, run, groups, c_group, kind, _ = sizes
+    count, run, groups, c_group, kind, _, is_scattered = sizes
     super_tiles, group_steps = order
     pixels, width, _ = ALL_TILES[kind]
     n_taps, steps, tile_floats = taps.shape[0], taps.shape[0] * run, pixels * width
@@ -71,7 +72,7 @@ def conv2d_f32_tiles(start, stop, shape, place, taps, places, rows, arrays, size
                             run,
                             length,
                             weights,
-                            n_taps * pixels * 8 if panel == 0 and is_whole else 0,
+                            n_taps * pixels * 8 if panel == 0 and is_whole and (n_taps == 1 or is_scattered) else 0,
                         )
                         parked_tile = 0 if is_whole else tile * panels + panel
                         totals = parked_at + parked_tile * tile_floats * 4
@@ -87,6 +88,30 @@ def conv2d_f32_tiles(start, stop, shape, place, taps, places, rows, arrays, size
     parked[0] = np.float32(0)  # Numba frees an array after its last mention, and the tiles know only the address.
 
 
+@jit
+def sort_by_kind(kinds_y, kinds_x, sites, places, rows):
+    """Fill `places` (m,) with the sites (empty: all places of n grids) sorted by kind, `rows` with their numbers.
+
+    kinds_y (grid_h,), kinds_x (grid_w,) int32, ascending from 0; all int32. Places of one kind keep their order.
+    """
+    grid_h, grid_w = np.uint32(kinds_y.size), np.uint32(kinds_x.size)
+    columns = kinds_x[-1] + 1
+    ends = np.zeros((kinds_y[-1] + 1) * columns + 1, np.int64)
+    kinds = np.empty(places.size, np.int32)
+    for number in range(places.size):
+        at = np.uint32(sites[number]) if sites.size > 0 else np.uint32(number)
+        line = at // grid_w
+        kinds[number] = kinds_y[line % grid_h] * columns + kinds_x[at - line * grid_w]
+        ends[kinds[number] + 1] += 1
+    for kind in range(ends.size - 1):
+        ends[kind + 1] += ends[kind]
+    for number in range(places.size):
+        to = ends[kinds[number]]
+        ends[kinds[number]] += 1
+        places[to] = sites[number] if sites.size > 0 else number
+        rows[to] = number
+
+
 @jit(cached=False)
 def _point(first, tiles, pixels, shape, place, taps, places, rows, arrays, sizes, table, offsets):
     """Fill the address of each (tile, tap, pixel) and the byte offset of each (tile, pixel)'s output row.
@@ -95,10 +120,13 @@ def _point(first, tiles, pixels, shape, place, taps, places, rows, arrays, sizes
     """
     h_in, w_in, c_in = shape
     grid_h, grid_w, stride_y, stride_x, top, left, step_y, step_x, first_y, first_x, h_out, w_out = place
-    count, _, groups, c_group, _, skips = sizes
+    count, _, groups, c_group, _, skips, _ = sizes
     n_taps, row_bytes = taps.shape[0], groups * c_group * 4
     low_y, high_y, low_x, high_x = _reach(taps)
-    gx, gy, image, last_at = np.int64(0), np.int64(0), np.int64(0), np.int64(-2)
+    tap_bytes = np.empty(n_taps, np.int64)
+    for tap in range(n_taps):
+        tap_bytes[tap] = (taps[tap, 0] * w_in + taps[tap, 1]) * c_in * 4
+    line_start, gy, image = np.int64(-1) - grid_w, np.int64(0), np.int64(0)
     for tile in range(tiles):
         all_inside = True
         for p in range(pixels):
@@ -110,27 +138,23 @@ def _point(first, tiles, pixels, shape, place, taps, places, rows, arrays, sizes
                 all_inside = False
                 continue
             at = np.int64(places[number]) if places.size > 0 else number
-            if at == last_at + 1 and gx + 1 < grid_w:
-                gx += 1
-            else:  # 32-bit divisions: 64-bit ones take a third of the time of a narrow layer
-                line = np.int64(np.uint32(at) // np.uint32(grid_w))
-                gx = at - line * grid_w
+            if not line_start <= at < line_start + grid_w:
+                line = np.int64(np.uint32(at) // np.uint32(grid_w))  # a 64-bit division takes three times as long
                 image = np.int64(np.uint32(line) // np.uint32(grid_h))
-                gy = line - image * grid_h
-            last_at = at
+                gy, line_start = line - image * grid_h, line * grid_w
+            gx = at - line_start
             row = (image * h_out + gy * step_y + first_y) * w_out + gx * step_x + first_x
             offsets[tile * pixels + p] = (np.int64(rows[number]) if rows.size > 0 else row) * row_bytes
             y, x = gy * stride_y - top, gx * stride_x - left
             origin = arrays[0] + ((image * h_in + y) * w_in + x) * c_in * 4
             if y + low_y >= 0 and y + high_y < h_in and x + low_x >= 0 and x + high_x < w_in:
                 for tap in range(n_taps):
-                    table[entry + tap * pixels] = origin + (taps[tap, 0] * w_in + taps[tap, 1]) * c_in * 4
+                    table[entry + tap * pixels] = origin + tap_bytes[tap]
                 continue
             all_inside = False
             for tap in range(n_taps):
                 inside = 0 <= y + taps[tap, 0] < h_in and 0 <= x + taps[tap, 1] < w_in
-                address = origin + (taps[tap, 0] * w_in + taps[tap, 1]) * c_in * 4
-                table[entry + tap * pixels] = address if inside else arrays[1]
+                table[entry + tap * pixels] = origin + tap_bytes[tap] if inside else arrays[1]
         if skips and not all_inside:
             _mark_skipped(table[tile * n_taps * pixels : (tile + 1) * n_taps * pixels], pixels, arrays[1])
 

@@ -180,8 +180,7 @@ def _emit_prefetch(code, ahead, table, offset, weights, out_rows, shape):
     with builder.if_then(builder.icmp_signed("!=", ahead, I64(0))):
         next_table = builder.add(table, ahead)
         for p in range(pixels):
-            at = builder.add(code.load_int(next_table, 8 * p), offset)
-            code.prefetch(at, 0)
+            code.prefetch(builder.add(code.load_int(next_table, 8 * p), offset), 0)
     with builder.if_then(finishes):
         # Weights are 4 * width bytes a step: their address counts the steps, and LINE steps are a line of each row.
         part = builder.and_(builder.lshr(weights, I64(width.bit_length() - 1)), I64(4 * width - 1))

@@ -4,6 +4,7 @@ docs/NUMERICS.md, "The canonical graph".
 """
 
 from collections.abc import Mapping
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -23,7 +24,7 @@ def canonical(graph: Graph) -> Graph:
     readers = graph.readers()
     kept = reachable(graph)
     outputs = set(graph.outputs.values())
-    result = replace(graph, nodes={}, weights=dict(graph.weights), outputs=dict(graph.outputs))
+    result = replace(graph, nodes={}, weights=copy(graph.weights), outputs=dict(graph.outputs))
     joined = {}
     for node in graph.nodes.values():
         if node.name not in kept:
@@ -36,7 +37,8 @@ def canonical(graph: Graph) -> Graph:
                 continue
         result.nodes[node.name] = _join(result, joined[node.name], node) if node.name in joined else node
     used = {key for node in result.nodes.values() for key in node.weights.values()}
-    result.weights = {key: array for key, array in result.weights.items() if key in used}
+    for key in [key for key in result.weights if key not in used]:
+        del result.weights[key]
     return result
 
 

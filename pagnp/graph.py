@@ -1,7 +1,7 @@
 """The graph: plain nodes with a dense meaning, checked on construction of a model, and its canonical form."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,7 +56,7 @@ class Graph:
     channels: int = 3
     nodes: dict[str, Node] = field(default_factory=dict)
     outputs: dict[str, str] = field(default_factory=dict)
-    weights: dict[str, Tensor] = field(default_factory=dict)
+    weights: MutableMapping[str, Tensor] = field(default_factory=dict)
     preprocess: Json | None = None
     heads: list[Json] = field(default_factory=list)
     producer: str = "pagnp"
@@ -109,7 +109,9 @@ class Graph:
         """Return a function role -> shape of that weight of `node`."""
 
         def shape(role: str) -> tuple[int, ...]:
-            return self.weights[node.weights[role]].shape
+            key = node.weights[role]
+            known = getattr(self.weights, "shape", None)  # of weights.SharedWeights
+            return self.weights[key].shape if known is None else known(key)
 
         return shape
 

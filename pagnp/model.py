@@ -22,6 +22,7 @@ from pagnp.result import Result
 from pagnp.runner import Run, execute
 from pagnp.trace import Trace
 from pagnp.types import AnyPicture, FilePath, GateMode, Picture, Pictures, RunOptions, Size, Tensor
+from pagnp.weights import share
 
 PLANS_KEPT = 8
 
@@ -41,7 +42,9 @@ def load(
     """
     from pagnp import modelfile
 
-    return Model(modelfile.read(path, allow_nonfinite=allow_nonfinite), backend=backend, threads=threads)
+    model = Model(modelfile.read(path, allow_nonfinite=allow_nonfinite), backend=backend, threads=threads)
+    share(model.graph, model._canonical, model._parameters)
+    return model
 
 
 @dataclass(frozen=True)

@@ -43,6 +43,19 @@ class PackedWeight:
     kind: int
     skips: bool = False
 
+    @property
+    def shape(self):
+        """(k_h, k_w, c_in/groups, c_out) of the weight."""
+        return (*self.kernel, self.c_in, self.groups * self.c_out)
+
+    def unpacked(self):
+        """Return the weight again, float32 (k_h, k_w, c_in/groups, c_out)."""
+        if self.kind == DEPTHWISE:
+            return self.panels.reshape(self.shape)
+        steps = self.panels.shape[2]
+        matrix = self.panels.transpose(2, 0, 1, 3).reshape(steps, self.groups, -1)[:, :, : self.c_out]
+        return matrix.reshape(self.shape)
+
 
 DEPTHWISE = -1
 

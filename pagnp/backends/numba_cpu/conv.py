@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pagnp.backends.numba_cpu.conv_tiles import ALL_TILES, conv2d_f32_tiles, sort_by_kind
+from pagnp.backends.numba_cpu.conv_rows import conv2d_f32_rows
 from pagnp.backends.numba_cpu.depthwise import conv2d_f32_depthwise
+from pagnp.backends.numba_cpu.rowkernel import ROW_TILE
 from pagnp.backends.numba_cpu.threads import parallel
 from pagnp.contract import BLOCK
 
@@ -57,7 +59,7 @@ class PackedWeight:
         return matrix.reshape(self.shape)
 
 
-DEPTHWISE = -1
+DEPTHWISE, ROW_KIND = -1, 2  # values of `kind` that have kernels of their own beside those of conv_tiles
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,11 @@ def convolve(x, packed, run, taps, place, sites, epilogue, out, threads):
     if packed.kind == DEPTHWISE:
         _depthwise(x, packed, taps, place, count, sites, int(is_compact), epilogue, out, threads)
         return
+    if sites.size == 0 and packed.kind == ROW_KIND and packed.groups == 1 and place[6:10] == (1, 1, 0, 0):
+        sites = _rows(x, packed, run, taps, place, epilogue, out, threads)
+        count = count if sites is _NO_SITES else sites.size
+    if count == 0:
+        return
     places = rows = sites
     kinds = _border_kinds(x.shape[1:3], place, taps.tobytes()) if packed.skips and len(taps) > 1 else None
     if kinds is not None:
@@ -191,6 +198,46 @@ def convolve(x, packed, run, taps, place, sites, epilogue, out, threads):
         chunk=chunk,
         keep=arrays,
     )
+
+
+def _rows(x, packed, run, taps, place, epilogue, out, threads):
+    """Compute what conv2d_f32_rows can of a dense convolution; return the other places: none, or _NO_SITES for all."""
+    n, h_in, w_in, c_in = x.shape
+    columns, tap_rows, per_tap, sites = _row_places((n, w_in), place, taps.tobytes(), run)
+    if columns[1] == 0:
+        return _NO_SITES
+    zeros = np.zeros(ROW_TILE[0] * place[3] * c_in + per_tap, np.float32)
+    arrays = (x, zeros, packed.panels, out, epilogue.residual, epilogue.scale, epilogue.added)
+    addresses = tuple(0 if array is None else array.ctypes.data for array in arrays)
+    sizes, flags = (per_tap, packed.c_out), (epilogue.mode, int(epilogue.relu))
+    rows = n * place[0]
+    parallel(
+        *(conv2d_f32_rows, rows, threads),
+        *((h_in, w_in, c_in), place, columns, tap_rows, addresses, sizes, flags),
+        chunk=max(1, rows // (threads * 8)),
+        keep=arrays,
+    )
+    return sites
+
+
+@functools.lru_cache(maxsize=_GEOMETRIES)
+def _row_places(size, place, taps, run):
+    """Return (columns, tap_rows) of conv2d_f32_rows, the values a tap, and the places (m,) int32 that it leaves.
+
+    size  (n, w_in)
+    """
+    offsets = np.frombuffer(taps, np.int64).reshape(-1, 2)
+    (n, w_in), (grid_h, grid_w, _, stride, _, left) = size, place[:6]
+    first = max(0, -(-(left - offsets[:, 1].min()) // stride))
+    last = min(grid_w - 1, (w_in - 1 + left - offsets[:, 1].max()) // stride)
+    tiles = int(max(0, last + 1 - first) // ROW_TILE[0])
+    starts = offsets[:, 1] == offsets[0, 1]
+    columns, width = offsets[: starts.size // starts.sum(), 1], starts.size // starts.sum()
+    is_joined = (np.diff(columns) == 1).all()  # a kernel row is one run of values
+    tap_rows = offsets[starts] if is_joined else offsets
+    rest = [x for x in range(grid_w) if not first <= x < first + tiles * ROW_TILE[0]]
+    places = np.add.outer(np.arange(n * grid_h, dtype=np.int32) * grid_w, np.array(rest, np.int32)).ravel()
+    return (int(first), tiles), np.ascontiguousarray(tap_rows), int(run * (width if is_joined else 1)), places
 
 
 @functools.lru_cache(maxsize=_GEOMETRIES)

@@ -122,17 +122,9 @@ def _emit_steps(function, shape):
         tile = tap.after[4:]
         with builder.if_else(finishes) as (last, between):
             with last:
-                first = builder.icmp_signed("!=", is_first, I64(0))
-                total = code.when(
-                    builder.not_(first),
-                    tile,
-                    lambda tile: [
-                        builder.fadd(code.load(totals, 4 * lanes * i), value) for i, value in enumerate(tile)
-                    ],
-                )
-                _emit_finish(code, total, rows, arrays, mode, relu, shape)
+                emit_finish(code, tile, totals, is_first, rows, arrays, mode, relu, shape)
             with between:
-                _emit_park(code, tile, totals, is_first)
+                emit_park(code, tile, totals, is_first)
         block.again(builder.sub(left, in_block), *position, I64(0))
     builder.ret_void()
 
@@ -202,13 +194,16 @@ def _emit_step(code, tile, x_rows, x_byte, weights, i, shape):
     return after
 
 
-def _emit_finish(code, tile, rows, arrays, mode, relu, shape):
-    """Emit norm or bias, residual, relu and store for a whole tile in registers."""
+def emit_finish(code, tile, totals, is_first, rows, arrays, mode, relu, shape):
+    """Emit the sum of the blocks, norm or bias, residual, relu and store for a whole tile, from its last block on."""
     pixels, width, lanes = shape
     builder, vectors = code.builder, width // lanes
     out, residual, scale, shift = arrays
     places = [4 * lanes * v for v in range(vectors)] * pixels
     bytes_ = [code.load_int(rows, 8 * p) for p in range(pixels)]
+
+    def earlier(tile):
+        return [builder.fadd(code.load(totals, 4 * lanes * i), y) for i, y in enumerate(tile)]
 
     def norm(tile):
         return [code.fma(y, code.load(scale, i), code.load(shift, i)) for y, i in zip(tile, places, strict=True)]
@@ -220,6 +215,7 @@ def _emit_finish(code, tile, rows, arrays, mode, relu, shape):
         at = [builder.add(residual, byte) for byte in bytes_ for _ in range(vectors)]
         return [builder.fadd(y, code.load(a, i)) for y, a, i in zip(tile, at, places, strict=True)]
 
+    tile = code.when(builder.icmp_signed("==", is_first, I64(0)), tile, earlier)
     tile = code.when(builder.icmp_signed("==", mode, I64(1)), tile, norm)
     tile = code.when(builder.icmp_signed("==", mode, I64(2)), tile, bias)
     tile = code.when(builder.icmp_signed("!=", residual, I64(0)), tile, add)
@@ -229,7 +225,7 @@ def _emit_finish(code, tile, rows, arrays, mode, relu, shape):
             code.store(tile[p * vectors + v], builder.add(out, byte), 4 * lanes * v)
 
 
-def _emit_park(code, tile, totals, is_first):
+def emit_park(code, tile, totals, is_first):
     """Emit the end of a block: store the tile as the totals, or add it to them."""
     builder = code.builder
     with builder.if_else(builder.icmp_signed("!=", is_first, I64(0))) as (first, later):

@@ -1,4 +1,4 @@
-"""A loaded model holds the weights of its convolutions once, in the kernels' order, and shows them as the file has them."""
+"""A loaded model holds the weights of its convolutions once, in the order of the kernels, and shows the file's."""
 
 import pickle
 

@@ -1,65 +1,29 @@
-"""conv2d on the CPU: weights packed for the tiles, and which kernel computes what.
+"""conv2d on the CPU: which kernel computes what.
 
-`conv_plain` is the definition line by line; `conv2d` gives its bits through `conv_tiles`, or `depthwise` where every
-channel has a filter of its own.
+`conv_plain` is the definition line by line; `conv2d` gives its bits through `conv_tiles`, `conv_rows` where there are
+few output channels, or `depthwise` where every channel has a filter of its own.
 """
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
 
-from pagnp.backends.numba_cpu.conv_tiles import ALL_TILES, conv2d_f32_tiles, sort_by_kind
-from pagnp.backends.numba_cpu.conv_rows import conv2d_f32_rows
+from pagnp.backends.numba_cpu.conv_places import border_kinds, conv2d_place, row_places
+from pagnp.backends.numba_cpu.conv_point import sort_by_kind
+from pagnp.backends.numba_cpu.conv_rows import ROW_KIND, conv2d_f32_rows
+from pagnp.backends.numba_cpu.conv_tiles import ALL_TILES, conv2d_f32_tiles
+from pagnp.backends.numba_cpu.conv_weights import DEPTHWISE, pack_conv2d
 from pagnp.backends.numba_cpu.depthwise import conv2d_f32_depthwise
 from pagnp.backends.numba_cpu.rowkernel import ROW_TILE
 from pagnp.backends.numba_cpu.threads import parallel
 from pagnp.contract import BLOCK
 
-# Share of the peak that each tile shape reaches (Zen 4): a narrower one pays where a wider would be mostly padding.
-# The last two have pixels in their lanes: work for 2 or 4 channels that takes the time of some 6 or 7.
-_TILE_SPEED = (1.0, 0.95, 0.85, 0.33, 0.57)
+__all__ = ["Epilogue", "conv2d", "convolve", "pack_conv2d"]
 
 _WEIGHTS_IN_L2 = 600_000  # bytes of packed weights up to which each tile runs through all of them: half an L2 cache
 _SUPER_PIXELS, _SUPER_BLOCKS = 288, 8  # above: this many pixels run through this many blocks of the reduction at a time
 _NARROW_INPUT = 16  # channels below which the taps of a kernel row are joined into one run
-_LEAST_SKIPPED = 0.015  # share of the terms outside the map from which on outputs are sorted by it
-_GEOMETRIES = 256  # of convolutions that are remembered
 _NO_SITES = np.empty(0, np.int32)
-
-
-@dataclass(frozen=True)
-class PackedWeight:
-    """A conv's weight as the kernels read it.
-
-    panels   (groups, ceil(c_out/width), steps, width) float32, steps = k_h*k_w*c_in; depthwise: (k_h*k_w, groups).
-             Channels are padded with zeros to whole panels, the reduction never.
-    kernel   (k_h, k_w);  c_in, c_out  channels of one group;  kind  index into ALL_TILES, or DEPTHWISE
-    """
-
-    panels: np.ndarray
-    kernel: tuple
-    groups: int
-    c_in: int
-    c_out: int
-    kind: int
-    skips: bool = False
-
-    @property
-    def shape(self):
-        """(k_h, k_w, c_in/groups, c_out) of the weight."""
-        return (*self.kernel, self.c_in, self.groups * self.c_out)
-
-    def unpacked(self):
-        """Return the weight again, float32 (k_h, k_w, c_in/groups, c_out)."""
-        if self.kind == DEPTHWISE:
-            return self.panels.reshape(self.shape)
-        steps = self.panels.shape[2]
-        matrix = self.panels.transpose(2, 0, 1, 3).reshape(steps, self.groups, -1)[:, :, : self.c_out]
-        return matrix.reshape(self.shape)
-
-
-DEPTHWISE, ROW_KIND = -1, 2  # values of `kind` that have kernels of their own beside those of conv_tiles
 
 
 @dataclass(frozen=True)
@@ -82,46 +46,6 @@ class Epilogue:
         return self.bias if self.scale is None else self.shift
 
 
-def pack_conv2d(weight, groups, threads=1):
-    """Return the (k_h, k_w, c_in/groups, c_out) float32 `weight` as `conv2d` takes it."""
-    k_h, k_w, c_in, c_out = weight.shape
-    return pack_matrix(weight.reshape(-1, c_out), (k_h, k_w), groups, c_in)
-
-
-def pack_matrix(matrix, kernel, groups, c_in):
-    """Return the PackedWeight of a (k_h*k_w*c_in, c_out) weight matrix; `c_in` of one group."""
-    steps, c_out = matrix.shape
-    c_group = c_out // groups
-    if groups > 1 and c_in == c_group == 1:
-        return PackedWeight(np.array(matrix, order="C"), kernel, groups, 1, 1, DEPTHWISE)
-    costs = [-(-c_group // width) * width / speed for (_, width, _), speed in zip(ALL_TILES, _TILE_SPEED, strict=True)]
-    kind = costs.index(min(costs))
-    width = ALL_TILES[kind][1]
-    panels = _aligned_zeros((groups, -(-c_group // width), steps, width))
-    for group, panel in np.ndindex(panels.shape[:2]):
-        first = group * c_group + panel * width
-        columns = matrix[:, first : min(first + width, (group + 1) * c_group)]
-        panels[group, panel, :, : columns.shape[1]] = columns
-    return PackedWeight(panels, kernel, groups, c_in, c_group, kind, _skips(matrix, kernel, c_in))
-
-
-def _skips(matrix, kernel, c_in):
-    """True if the taps of such weights may be skipped outside the map: see the microkernel."""
-    if kernel == (1, 1) or not np.isfinite(matrix).all():
-        return False
-    steps = len(matrix)
-    starts = sorted({*range(0, steps, c_in), *range(0, steps, BLOCK)})
-    return bool(np.logical_or.reduceat(~np.signbit(matrix), starts).all())
-
-
-def _aligned_zeros(shape):
-    """Return float32 zeros that start on a cache line (64 bytes)."""
-    size = int(np.prod(shape))
-    room = np.zeros(size + 16, np.float32)
-    skip = -room.ctypes.data // 4 % 16
-    return room[skip : skip + size].reshape(shape)
-
-
 def conv2d(x, packed, scale, shift, bias, residual, relu, sites, stride, padding, dilation, groups, out, threads=1):
     """Convolve `x`; with `sites`, only at those output pixels, bit for bit as the dense result.
 
@@ -134,29 +58,9 @@ def conv2d(x, packed, scale, shift, bias, residual, relu, sites, stride, padding
     if joined and any(padding):
         top, bottom, left, right = padding
         x, padding = np.pad(x, ((0, 0), (top, bottom), (left, right), (0, 0))), (0, 0, 0, 0)
-    place, taps, run = _place(x.shape[1:3], packed.kernel, packed.c_in, joined, stride, padding, dilation)
+    place, taps, run = conv2d_place(x.shape[1:3], packed.kernel, packed.c_in, joined, stride, padding, dilation)
     epilogue = Epilogue(scale, shift, bias, residual, relu)
     convolve(x, packed, run, taps, place, sites, epilogue, out, threads)
-
-
-@functools.lru_cache(maxsize=_GEOMETRIES)
-def _place(size, kernel, c_in, joined, stride, padding, dilation):
-    """Return (place, taps, values a tap) of conv_tiles for an input of `size` (h, w).
-
-    joined  a kernel row is one tap of k_w * c_in values: they lie in a row in memory where nothing is padded
-    """
-    (k_h, k_w), (top, bottom, left, right) = kernel, padding
-    h_out = (size[0] + top + bottom - dilation[0] * (k_h - 1) - 1) // stride[0] + 1
-    w_out = (size[1] + left + right - dilation[1] * (k_w - 1) - 1) // stride[1] + 1
-    rows = range(0, k_h * dilation[0], dilation[0])
-    columns = (0,) if joined else range(0, k_w * dilation[1], dilation[1])
-    place = (h_out, w_out, *stride, top, left, 1, 1, 0, 0, h_out, w_out)
-    return place, tap_offsets(rows, columns), c_in * (k_w if joined else 1)
-
-
-def tap_offsets(rows, columns):
-    """Return (t, 2) int64: every (row, column), rows outermost."""
-    return np.array([(dy, dx) for dy in rows for dx in columns], np.int64).reshape(-1, 2)
 
 
 def convolve(x, packed, run, taps, place, sites, epilogue, out, threads):
@@ -176,7 +80,7 @@ def convolve(x, packed, run, taps, place, sites, epilogue, out, threads):
     if count == 0:
         return
     places = rows = sites
-    kinds = _border_kinds(x.shape[1:3], place, taps.tobytes()) if packed.skips and len(taps) > 1 else None
+    kinds = border_kinds(x.shape[1:3], place, taps.tobytes()) if packed.skips and len(taps) > 1 else None
     if kinds is not None:
         places, rows = np.empty((2, count), np.int32)
         sort_by_kind(*kinds, sites, places, rows)
@@ -203,7 +107,7 @@ def convolve(x, packed, run, taps, place, sites, epilogue, out, threads):
 def _rows(x, packed, run, taps, place, epilogue, out, threads):
     """Compute what conv2d_f32_rows can of a dense convolution; return the other places: none, or _NO_SITES for all."""
     n, h_in, w_in, c_in = x.shape
-    columns, tap_rows, per_tap, sites = _row_places((n, w_in), place, taps.tobytes(), run)
+    columns, tap_rows, per_tap, sites = row_places((n, w_in), place, taps.tobytes(), run)
     if columns[1] == 0:
         return _NO_SITES
     zeros = np.zeros(ROW_TILE[0] * place[3] * c_in + per_tap, np.float32)
@@ -218,44 +122,6 @@ def _rows(x, packed, run, taps, place, epilogue, out, threads):
         keep=arrays,
     )
     return sites
-
-
-@functools.lru_cache(maxsize=_GEOMETRIES)
-def _row_places(size, place, taps, run):
-    """Return (columns, tap_rows) of conv2d_f32_rows, the values a tap, and the places (m,) int32 that it leaves.
-
-    size  (n, w_in)
-    """
-    offsets = np.frombuffer(taps, np.int64).reshape(-1, 2)
-    (n, w_in), (grid_h, grid_w, _, stride, _, left) = size, place[:6]
-    first = max(0, -(-(left - offsets[:, 1].min()) // stride))
-    last = min(grid_w - 1, (w_in - 1 + left - offsets[:, 1].max()) // stride)
-    tiles = int(max(0, last + 1 - first) // ROW_TILE[0])
-    starts = offsets[:, 1] == offsets[0, 1]
-    columns, width = offsets[: starts.size // starts.sum(), 1], starts.size // starts.sum()
-    is_joined = (np.diff(columns) == 1).all()  # a kernel row is one run of values
-    tap_rows = offsets[starts] if is_joined else offsets
-    rest = [x for x in range(grid_w) if not first <= x < first + tiles * ROW_TILE[0]]
-    places = np.add.outer(np.arange(n * grid_h, dtype=np.int32) * grid_w, np.array(rest, np.int32)).ravel()
-    return (int(first), tiles), np.ascontiguousarray(tap_rows), int(run * (width if is_joined else 1)), places
-
-
-@functools.lru_cache(maxsize=_GEOMETRIES)
-def _border_kinds(size, place, taps):
-    """Return int32 arrays (grid_h,), (grid_w,): a number for each set of taps inside the map, by row and by column.
-
-    None where hardly any tap is outside. Outputs of one kind stand together then: whole tiles have a tap outside, which
-    the microkernel skips.
-    """
-    offsets = np.frombuffer(taps, np.int64).reshape(-1, 2)
-    kinds, share = [], 1.0
-    for axis in (0, 1):
-        at = np.arange(place[axis])[:, None] * place[2 + axis] - place[4 + axis] + np.unique(offsets[:, axis])
-        inside = (at >= 0) & (at < size[axis])
-        changes = (inside[1:] != inside[:-1]).any(axis=1)
-        kinds.append(np.concatenate([[0], np.cumsum(changes)]).astype(np.int32))
-        share *= inside.mean()
-    return kinds if share < 1 - _LEAST_SKIPPED else None
 
 
 def _order(packed, pixels, tiles, threads):

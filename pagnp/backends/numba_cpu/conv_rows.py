@@ -6,6 +6,8 @@ from pagnp.backends.numba_cpu.compile import jit
 from pagnp.backends.numba_cpu.microkernel import tile_epilogue
 from pagnp.backends.numba_cpu.rowkernel import ROW_TILE, row_steps
 
+ROW_KIND = 2  # the tile shape whose packed weights these kernels take
+
 
 @jit
 def conv2d_f32_rows(start, stop, shape, place, columns, tap_rows, arrays, sizes, epilogue):
@@ -13,8 +15,8 @@ def conv2d_f32_rows(start, stop, shape, place, columns, tap_rows, arrays, sizes,
 
     shape, place, epilogue  as in conv2d_f32_tiles, which computes the other columns; grid and out are one
     tap_rows  (t, 2) int64: y and x of the taps that are runs of `run` values in memory
-    arrays    addresses of (x, zeros, packed weights, out, residual or 0, scale or 0, shift or bias or 0); zeros: as many
-              as the pixels of a tile span
+    arrays    addresses of (x, zeros, packed weights, out, residual or 0, scale or 0, shift or bias or 0); there are as
+              many zeros as the input pixels of a tile span
     sizes     (values a tap, c_out)
     """
     h_in, w_in, c_in = shape

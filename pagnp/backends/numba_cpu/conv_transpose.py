@@ -6,7 +6,9 @@ conv_tiles computes that as it is, with the phase's weights and the outputs spre
 
 import numpy as np
 
-from pagnp.backends.numba_cpu.conv import Epilogue, convolve, pack_matrix, tap_offsets
+from pagnp.backends.numba_cpu.conv import Epilogue, convolve
+from pagnp.backends.numba_cpu.conv_places import tap_offsets
+from pagnp.backends.numba_cpu.conv_weights import pack_matrix
 
 _NOWHERE = 1 << 40  # as an offset: outside any map
 

@@ -136,8 +136,7 @@ def _emit_run(code, position, count, run, x_bytes, ahead, out_rows, shape):
     table, ci, weights, *tile = position
     first_row = code.load_int(table)
     skipped = builder.icmp_signed("==", first_row, I64(0))
-    # All its terms are weight * +0. A sum of -0 becomes +0 by the first of them whose weight has no minus sign, and
-    # that is all they do: adding +0 once is the same, for weights where each run of a channel has such a term.
+    # All its terms are weight * +0: adding +0 once gives the same bits for the weights of conv_weights._skips.
     tile = code.when(skipped, tile, lambda tile: [builder.fadd(y, code.constant(0.0)) for y in tile])
     offset = builder.add(x_bytes, builder.mul(ci, I64(4)))
     x_rows = [builder.add(code.load_int(table, 8 * p), offset) for p in range(pixels)]
@@ -153,7 +152,7 @@ def _emit_run(code, position, count, run, x_bytes, ahead, out_rows, shape):
                 builder.sub(left_in_line, I64(1)),
                 builder.add(address, I64(4 * width)),
                 builder.add(x_byte, I64(4)),
-                *_emit_step(code, tile, x_rows, x_byte, address, 0, shape),
+                *_emit_step(code, tile, x_rows, x_byte, address, shape),
             )
         line.again(builder.sub(left, in_line), *step.after[1:])
     tile = line.after[3:]
@@ -181,15 +180,15 @@ def _emit_prefetch(code, ahead, table, offset, weights, out_rows, shape):
             code.prefetch(at, 0, write=True)
 
 
-def _emit_step(code, tile, x_rows, x_byte, weights, i, shape):
+def _emit_step(code, tile, x_rows, x_byte, weights, shape):
     """Emit one term of the reduction for every output of the tile; return the new accumulators."""
     _, width, lanes = shape
     for byte in range(0, 4 * width, 64):
-        code.prefetch(weights, 4 * width * (i + PREFETCH_STEPS) + byte)
-    row = [code.load(weights, 4 * width * i + 4 * lanes * v, align=4 * lanes) for v in range(width // lanes)]
+        code.prefetch(weights, 4 * width * PREFETCH_STEPS + byte)
+    row = [code.load(weights, 4 * lanes * v, align=4 * lanes) for v in range(width // lanes)]
     after = []
     for p, x_row in enumerate(x_rows):
-        x = code.broadcast(code.load_float(code.builder.add(x_row, x_byte), 4 * i))
+        x = code.broadcast(code.load_float(code.builder.add(x_row, x_byte)))
         after += [code.fma(weight, x, tile[p * len(row) + v]) for v, weight in enumerate(row)]
     return after
 

@@ -30,7 +30,18 @@ from mutation_table import ROOT, Edit, edits
 COPIED = ("pagnp", "tests", "docs", "examples", "cuda", "tools", "pyproject.toml", "README.md", "CHANGELOG.md")
 # All that an edit of kernels, plans or networks can break; not files, images, the command line, torch's modules.
 EVERYTHING = (
-    *("conformance", "lower", "survivors", "survivors_rules", "shapes", "random_graphs", "numba_backend", "fma"),
+    *(
+        "conformance",
+        "tiles",
+        "arenas",
+        "lower",
+        "survivors",
+        "survivors_rules",
+        "shapes",
+        "random_graphs",
+        "numba_backend",
+        "fma",
+    ),
     *("contract", "graph", "known_answers", "numerics_page", "model", "nn", "multipool", "memory", "rooms"),
     *("shipped_model", "ops_errors", "torch_ops", "transcendental_digests", "bands", "oracle"),
 )

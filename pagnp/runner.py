@@ -1,5 +1,6 @@
 """Execute a Plan on a backend: walk the steps, hand each kernel its arrays. No numerics here."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -54,7 +55,7 @@ class Run:
             if "@" in step.out:
                 shape = (len(self.sites[step.sites]), value.c)
             start = self.plan.buffers[step.out].offset // 4
-            array = self.arena[start : start + int(np.prod(shape))].reshape(shape)
+            array = self.arena[start : start + math.prod(shape)].reshape(shape)
         self.arrays[step.out] = array
         return array
 

@@ -3,6 +3,7 @@
 Which shape and order a convolution takes is a matter of speed; the conformance table alone meets only what is chosen.
 """
 
+import numpy as np
 import pytest
 from conftest import load_backend
 from test_conformance import KERNEL_CASES, fail_on, reference
@@ -11,6 +12,7 @@ pytest.importorskip("numba")
 
 from pagnp.backends.numba_cpu import conv, conv_places, conv_weights
 from pagnp.backends.numba_cpu.conv_tiles import ALL_TILES
+from pagnp.contract import compare
 from pagnp.testing import runcase
 
 CASES = [case for case in KERNEL_CASES if case.op in ("conv2d", "conv_transpose2d")]
@@ -38,3 +40,25 @@ def test_every_tile_shape_in_every_order(kind, order, monkeypatch):
         fail_on(runcase.check_same(case, "numba", {**kernels, "pack_conv2d": noting}, want))
     conv_places.border_kinds.cache_clear()
     assert met == {kind, conv_weights.DEPTHWISE}
+
+
+@pytest.mark.parametrize("sites", [False, True], ids=["dense", "sites"])
+@pytest.mark.parametrize("c_out", [2, 16, 32, 64])  # a kernel each
+@pytest.mark.parametrize("positive", ["nowhere", "everywhere", "in some channels"])
+def test_skipped_taps_turn_minus_zero_as_their_terms_would(positive, c_out, sites):
+    # Products that underflow leave every sum at -0. In the last rows of the output all taps of the last kernel row are
+    # outside: weight * +0, which makes +0 of it where a weight has no minus sign.
+    x, weight = np.full((1, 14, 40, 20), 1e-30, np.float32), np.full((3, 3, 20, c_out), -1e-30, np.float32)
+    channels = {"nowhere": 0, "everywhere": c_out, "in some channels": c_out // 2}[positive]
+    weight[2, :, 7, :channels] = 1e-30
+    places = np.arange(14 * 40, dtype=np.int32) if sites else None
+    outs = []
+    for backend in ("numpy", "numba"):
+        kernels, out = load_backend(backend, 2), np.ones((1, 14, 40, c_out), np.float32)
+        packed = kernels.pack_conv2d(weight, 1)
+        kernels.conv2d(x, packed, *[None] * 4, False, places, (1, 1), (4,) * 4, (4, 4), 1, out)
+        outs.append(out)
+    assert not compare(outs[1], outs[0])
+    assert np.signbit(outs[0][0, -1]).any() == (positive != "everywhere")
+    if channels:
+        assert not np.signbit(outs[0][0, -1, :, :channels]).any()

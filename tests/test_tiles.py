@@ -46,13 +46,16 @@ def test_every_tile_shape_in_every_order(kind, order, monkeypatch):
 @pytest.mark.parametrize("c_out", [2, 16, 32, 64])  # a kernel each
 @pytest.mark.parametrize("positive", ["nowhere", "everywhere", "in some channels"])
 def test_skipped_taps_turn_minus_zero_as_their_terms_would(positive, c_out, sites):
-    # Products that underflow leave every sum at -0. In the last rows of the output all taps of the last kernel row are
-    # outside: weight * +0, which makes +0 of it where a weight has no minus sign.
-    x, weight = np.full((1, 14, 40, 20), 1e-30, np.float32), np.full((3, 3, 20, c_out), -1e-30, np.float32)
+    # Products that underflow leave every sum at -0: the last of each tap has a minus sign. In the last rows of the
+    # output all taps of the last kernel row are outside: weight * +0, which makes +0 of it where a weight has no minus
+    # sign. The reduction has 126 terms: in a second block the sum would start at +0.
+    x, weight = np.full((1, 14, 40, 14), 1e-30, np.float32), np.full((3, 3, 14, c_out), -1e-30, np.float32)
     channels = {"nowhere": 0, "everywhere": c_out, "in some channels": c_out // 2}[positive]
-    weight[2, :, 7, :channels] = 1e-30
+    weight[:2, :, 0] = 1e-30
+    weight[2, :, 0, :channels] = 1e-30
     places = np.arange(14 * 40, dtype=np.int32) if sites else None
     outs = []
+    assert load_backend("numba", 2).pack_conv2d(weight, 1).skips == (positive == "everywhere")
     for backend in ("numpy", "numba"):
         kernels, out = load_backend(backend, 2), np.ones((1, 14, 40, c_out), np.float32)
         packed = kernels.pack_conv2d(weight, 1)

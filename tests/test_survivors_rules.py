@@ -10,7 +10,8 @@ import pytest
 
 pytest.importorskip("numba")
 
-from pagnp import flops, heads, runner
+from pagnp import flops, heads
+from pagnp.arenas import Arenas
 from pagnp.backends.base import get_backend
 from pagnp.backends.numba_cpu import compile as compile_module
 from pagnp.backends.numba_cpu.conv_plain import conv2d_f32_plain
@@ -106,7 +107,7 @@ def test_the_builder_counts_gates_and_blends_soft_ones():
 
 
 def test_the_arena_starts_on_a_cache_line():
-    assert all(runner._allocate(size).ctypes.data % 64 == 0 for size in (64, 100, 4096))
+    assert all(Arenas().take(size).ctypes.data % 64 == 0 for size in (64, 100, 4096, 1 << 20))
 
 
 def test_the_input_is_normalised_by_numbers_rounded_once():

@@ -44,7 +44,7 @@ def test_numpy_agrees_with_the_oracle(case):
 
 @pytest.mark.parametrize("name", OTHERS)
 @pytest.mark.parametrize("case", KERNEL_CASES, ids=[case.id for case in KERNEL_CASES])
-def test_backend_agrees_with_numpy(case, name):
+def test_backend_agrees_with_numpy(case, name, fine_chunks):
     want, _ = reference(case)
     for threads in THREADS:
         kernels = load_backend(name, threads).kernels

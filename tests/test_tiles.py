@@ -22,7 +22,7 @@ ORDERS = {"whole": {}, "in blocks, sorted by border": BY_BLOCKS | {(conv_places,
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("kind", range(len(ALL_TILES)), ids=lambda kind: "{}x{}".format(*ALL_TILES[kind]))
-def test_every_tile_shape_in_every_order(kind, order, monkeypatch):
+def test_every_tile_shape_in_every_order(kind, order, monkeypatch, fine_chunks):
     monkeypatch.setattr(conv_weights, "_TILE_SPEED", [1e6 if i == kind else 1.0 for i in range(len(ALL_TILES))])
     for (module, name), value in ORDERS[order].items():
         monkeypatch.setattr(module, name, value)

@@ -22,6 +22,7 @@ __all__ = ["Epilogue", "conv2d", "convolve", "pack_conv2d"]
 
 _WEIGHTS_IN_L2 = 600_000  # bytes of packed weights up to which each tile runs through all of them: half an L2 cache
 _SUPER_PIXELS, _SUPER_BLOCKS = 288, 8  # above: this many pixels run through this many blocks of the reduction at a time
+_LEAST_CHUNK = 2_000_000  # multiply-adds of a chunk: some 40 us, about what it takes until a worker joins
 _NARROW_INPUT = 16  # channels below which the taps of a kernel row are joined into one run
 _NO_SITES = np.empty(0, np.int32)
 
@@ -94,7 +95,8 @@ def convolve(x, packed, run, taps, place, sites, epilogue, out, threads):
     pixels = ALL_TILES[packed.kind][0]
     tiles = -(-count // pixels)
     order = _order(packed, pixels, tiles, threads)
-    chunk = max(1, tiles // (threads * 8) // order[0]) * order[0]
+    worth = -(-_LEAST_CHUNK // (pixels * packed.groups * packed.panels[0].size))
+    chunk = -(-max(tiles // (threads * 8), worth) // order[0]) * order[0]
     flags = (epilogue.mode, int(epilogue.relu))
     parallel(
         *(conv2d_f32_tiles, tiles, threads),
@@ -118,7 +120,7 @@ def _rows(x, packed, run, taps, place, epilogue, out, threads):
     parallel(
         *(conv2d_f32_rows, rows, threads),
         *((h_in, w_in, c_in), place, columns, tap_rows, addresses, sizes, flags),
-        chunk=max(1, rows // (threads * 8)),
+        chunk=max(rows // (threads * 8), -(-_LEAST_CHUNK // (place[1] * packed.panels.size))),
         keep=arrays,
     )
     return sites

@@ -19,6 +19,7 @@ from numba.extending import intrinsic
 
 import pagnp
 from pagnp import nn
+from pagnp.backends import numba_cpu
 from pagnp.backends.numba_cpu import scalar_fma, threads, vectorcode
 from pagnp.errors import BackendError, ContractError
 
@@ -255,6 +256,15 @@ def test_which_machines_have_an_fma_unit(monkeypatch, triple, features, expected
 def test_scalar_and_vector_code_agree_about_the_fma_unit():
     expected = scalar_fma.fma32_hardware if vectorcode.has_fma_unit() else scalar_fma.fma32_round_to_odd
     assert scalar_fma.fma32 is expected
+
+
+def test_a_compiler_that_loses_signs_is_refused(monkeypatch):
+    monkeypatch.setattr(numba_cpu, "is_aarch64", lambda: True)
+    monkeypatch.setattr(numba_cpu, "llvm_version_info", (15, 0, 7))
+    with pytest.raises(BackendError, match="sign of -0 on aarch64; install numba 0.62"):
+        pagnp.Model(small_graph())
+    monkeypatch.setattr(numba_cpu, "llvm_version_info", (20, 1, 8))
+    pagnp.Model(small_graph())
 
 
 def test_numba_without_its_compiler_is_an_error(monkeypatch):

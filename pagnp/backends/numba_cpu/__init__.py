@@ -3,6 +3,7 @@
 import functools
 
 import numba
+from llvmlite.binding import llvm_version_info
 
 from pagnp.backends.base import KERNELS, Backend
 from pagnp.backends.numba_cpu import (
@@ -18,6 +19,7 @@ from pagnp.backends.numba_cpu import (
     transcendental,
 )
 from pagnp.backends.numba_cpu.threads import check_subnormals, default_threads
+from pagnp.backends.numba_cpu.vectorcode import is_aarch64
 from pagnp.errors import BackendError, UsageError
 
 _MODULES = (conv, conv_transpose, pool, resample, pointwise, transcendental, reduce, gate, layout, random)
@@ -27,14 +29,16 @@ _TABLE = {name: getattr(module, name) for module in _MODULES for name in KERNELS
 def make(threads=None):
     """Return the Backend "numba" with `threads` worker threads; None: as many as this process may use cores.
 
-    Raises: UsageError if `threads` is no positive number; BackendError if Numba's compiler is switched off;
-            ContractError if this thread flushes subnormals to zero.
+    Raises: UsageError if `threads` is no positive number; BackendError if Numba's compiler is switched off or known to
+            be wrong for this CPU; ContractError if this thread flushes subnormals to zero.
     """
     threads = default_threads() if threads is None else threads
     if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
         raise UsageError(f"backend 'numba': threads is {threads!r}, need a whole number of at least 1")
     if numba.config.DISABLE_JIT:
         raise BackendError("backend 'numba': NUMBA_DISABLE_JIT is set; unset it, or use --backend numpy")
+    if is_aarch64() and llvm_version_info < (20,):  # LLVM 15 makes `x < 0 ? 0 : x` one fmax, which gives +0 for -0
+        raise BackendError("backend 'numba': Numba 0.61 loses the sign of -0 on aarch64; install numba 0.62 or newer")
     check_subnormals()
     return Backend(
         "numba", {name: functools.partial(kernel, threads=threads) for name, kernel in _TABLE.items()}, threads

@@ -14,8 +14,8 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from pagnp.backends.numba_cpu.compile import cpu_features, cpu_triple
-from pagnp.backends.numba_cpu.vectorcode import I64, VectorCode
+from pagnp.backends.numba_cpu.compile import cpu_features
+from pagnp.backends.numba_cpu.vectorcode import I64, VectorCode, is_aarch64
 from pagnp.contract import BLOCK
 
 LINE = 16  # steps that a cache line of an input pixel lasts
@@ -28,12 +28,12 @@ def _tiles():
     A shape needs pixels * width / lanes accumulators and a row of weights in vector registers, and an address a pixel
     in the 15 integer registers of x86: 12 pixels spill there.
     """
-    features, triple = cpu_features(), cpu_triple()
+    features = cpu_features()
     if "avx512f" in features:
         return ((6, 64, 16), (8, 32, 16), (8, 16, 16))  # 24, 16, 8 accumulators of 32 registers
     if "avx2" in features and "fma" in features:
         return ((6, 16, 8), (6, 16, 8), (8, 8, 8))  # 12, 8 of 16
-    if triple.startswith(("aarch64", "arm64")):
+    if is_aarch64():
         return ((6, 16, 4), (6, 16, 4), (8, 8, 4))  # 24, 16 of 32
     return ((4, 8, 4), (4, 8, 4), (4, 4, 4))
 

@@ -13,11 +13,12 @@ from numba import types
 from numba.extending import intrinsic
 
 from pagnp.backends.numba_cpu.microkernel import LINE, TILES, internal_function
-from pagnp.backends.numba_cpu.vectorcode import I32, I64, VectorCode
+from pagnp.backends.numba_cpu.vectorcode import I32, I64, VectorCode, is_aarch64
 from pagnp.contract import BLOCK
 
 _AHEAD = 512  # bytes: the lines of a pixel that are asked for into the L2 cache; into L1 they would evict each other
 LANES = TILES[0][2]
+_ROUND = 8 if is_aarch64() else LINE  # channels of a round: the weights of 16 spill on a Cortex-A76, LLVM loads ahead
 NARROW_TILES = tuple((LANES, width, LANES) for width in (2, 4))
 
 
@@ -73,7 +74,7 @@ def _emit_run(code, position, count, run, x_bytes, shape):
     skipped = builder.icmp_signed("==", code.load_int(table), I64(0))  # see microkernel: one +0 stands for its terms
     tile = code.when(skipped, tile, lambda tile: [builder.fadd(y, code.constant(0.0)) for y in tile])
     done = builder.select(skipped, count, I64(0))
-    for channels in (LINE, 1):
+    for channels in (_ROUND, 1):
         with code.repeat(builder.sdiv(builder.sub(count, done), I64(channels)), done, *tile) as steps:
             rounds, done, *tile = steps.values
             x_byte = builder.add(x_bytes, builder.mul(builder.add(ci, done), I64(4)))

@@ -16,7 +16,12 @@ def has_fma_unit():
     """Return whether this CPU fuses in hardware; elsewhere `llvm.fma` would call the C library."""
     if cpu_triple().startswith(("x86", "i386", "i686")):
         return not cpu_features().isdisjoint({"fma", "fma4", "avx512f"})
-    return cpu_triple().startswith(("aarch64", "arm64", "powerpc64", "ppc64", "s390x"))
+    return is_aarch64() or cpu_triple().startswith(("powerpc64", "ppc64", "s390x"))
+
+
+def is_aarch64():
+    """Return whether this CPU is a 64-bit ARM: 32 vector registers of four floats."""
+    return cpu_triple().startswith(("aarch64", "arm64"))
 
 
 class VectorCode:

@@ -69,7 +69,7 @@ def _bytes(plan: Plan, name: str) -> int:
 
 
 def fits(needed: int) -> bool:
-    """True if the machine has `needed` bytes to give, or does not tell. Little is not worth a look: that takes 0.3 ms."""
+    """True if the machine has `needed` bytes to give, or does not tell. Little is not worth the 0.3 ms of a look."""
     if needed <= LITTLE:
         return True
     there = available()

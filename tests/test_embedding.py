@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("numba")
 
-LIMIT = 120  # seconds a scenario may take; they need a few
+LIMIT = 240  # seconds a scenario may take; they need one to five
 FORKS = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
 ALARMS = pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform has no SIGALRM")
 AFFINITY = pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this platform")

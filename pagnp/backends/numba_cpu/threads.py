@@ -151,7 +151,7 @@ class _Workers:
         except (RuntimeError, MemoryError) as error:
             if not self.refused:
                 self.refused = True
-                message = f"pagnp: working with {self.count + 1} threads, the system starts no more ({error})"
+                message = f"pagnp: the system starts no more threads ({error}); working with {self.count + 1}"
                 warnings.warn(message, RuntimeWarning, stacklevel=2)
             return False
         self.count += 1  # only now: jobs for a worker that was never there would stay in the queue

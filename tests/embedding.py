@@ -107,6 +107,7 @@ def forks_of_forks(rounds=4):
 
     def child():
         check(model)
+        assert any(thread.name.startswith("pagnp-") for thread in threading.enumerate())  # workers of its own
         with Busy():
             in_child(lambda: check(model))
         in_child(lambda: (check(model), in_child(lambda: check(model))))

@@ -114,11 +114,25 @@ def _validator(part):
     import jsonschema
 
     whole = schema()
-    if part:
-        whole = {"$schema": whole["$schema"], "$defs": whole["$defs"], "$ref": f"#/$defs/{part}"}
+    wanted = {"$ref": f"#/$defs/{part}"} if part else {key: whole[key] for key in whole if key != "$defs"}
+    expanded = _expanded(wanted, whole)
     # JSON Schema takes 3.0 for an integer; sizes are whole numbers, and no float may become one.
     types = jsonschema.Draft202012Validator.TYPE_CHECKER.redefine("integer", lambda _, value: type(value) is int)
-    return jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=types)(whole)
+    return jsonschema.validators.extend(jsonschema.Draft202012Validator, type_checker=types)(expanded)
+
+
+def _expanded(value, whole):
+    """Return the schema `value` with every $ref replaced by what it names: to look it up takes as long as to check."""
+    if isinstance(value, list):
+        return [_expanded(item, whole) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "$ref" in value:
+        named = whole
+        for step in value["$ref"].removeprefix("#/").split("/"):
+            named = named[step]
+        return _expanded(named, whole)
+    return {key: _expanded(item, whole) for key, item in value.items()}
 
 
 def check_schema(document, label, part="", fix="export again"):

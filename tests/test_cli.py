@@ -398,9 +398,9 @@ def test_doctor_names_an_unwritable_cache(call, monkeypatch, tmp_path):
     monkeypatch.setenv("PAGNP_CACHE_DIR", str(tmp_path / "file"))
     code, out, _ = call("doctor")
     monkeypatch.undo()
-    from pagnp.backends.numba_cpu import compile as compiler
+    from pagnp.backends.numba_cpu.cachefolder import cache_folder
 
-    compiler.cache_folder.cache_clear()
+    cache_folder.cache_clear()
     assert code == 1 and "FAIL  kernel cache" in out and "PAGNP_CACHE_DIR" in out
 
 

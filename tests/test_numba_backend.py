@@ -1,4 +1,4 @@
-"""What is particular to the Numba backend: its kernel cache, its threads, and the CPUs it compiles for.
+"""What is particular to the Numba backend: its threads, and the CPUs it compiles for.
 
 That its ops give the reference's bits is a matter of the conformance table; here it is the same kernels under other
 circumstances: another thread count, several callers, a forked child, no AVX.
@@ -21,7 +21,6 @@ pytest.importorskip("numba")
 
 from pagnp import ops
 from pagnp.backends.base import get_backend
-from pagnp.backends.numba_cpu import compile as compile_module
 from pagnp.backends.numba_cpu import conv as conv_module
 from pagnp.backends.numba_cpu import threads as threads_module
 from pagnp.backends.numba_cpu.conv_plain import conv2d_f32_plain
@@ -220,82 +219,6 @@ def run_python(code, **environment):
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr
     return result
-
-
-# A module with one small kernel, what it says and how often it came out of the cache.
-KERNEL_MODULE = """
-from pagnp.backends.numba_cpu.compile import cache_folder, jit
-
-@jit
-def twice(x):
-    return 2 * x
-
-if __name__ == "__main__":
-    print(twice(21), sum(twice.stats.cache_hits.values()), cache_folder())
-"""
-
-
-@pytest.fixture
-def use_a_kernel(tmp_path):
-    """Return a function that runs the module above in a new process, with environment variables."""
-    path = tmp_path / "kernel_module.py"
-    path.write_text(KERNEL_MODULE)
-    return lambda **environment: run_python(
-        f"import runpy; runpy.run_path({str(path)!r}, run_name='__main__')", **environment
-    )
-
-
-def test_a_second_process_finds_the_kernels_of_the_first(tmp_path, use_a_kernel):
-    first = use_a_kernel(PAGNP_CACHE_DIR=tmp_path / "cache")
-    files = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.nb?")}
-    second = use_a_kernel(PAGNP_CACHE_DIR=tmp_path / "cache")
-    assert first.stdout.startswith("42 0 ") and second.stdout.startswith("42 1 ")
-    assert len(files) == 2 and {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.nb?")} == files
-    assert not first.stderr and not second.stderr
-
-
-def test_a_damaged_cache_is_compiled_again(tmp_path, use_a_kernel):
-    use_a_kernel(PAGNP_CACHE_DIR=tmp_path)
-    for path in tmp_path.rglob("*.nb?"):
-        path.write_bytes(path.read_bytes()[:20])
-    damaged = use_a_kernel(PAGNP_CACHE_DIR=tmp_path)
-    assert damaged.stdout.startswith("42 0 ")
-    assert use_a_kernel(PAGNP_CACHE_DIR=tmp_path).stdout.startswith("42 1 ")
-
-
-def test_an_unwritable_cache_is_said_once_and_replaced(tmp_path, use_a_kernel):
-    (tmp_path / "file").write_text("in the way")
-    (tmp_path / "tmp").mkdir()
-    result = use_a_kernel(PAGNP_CACHE_DIR=tmp_path / "file", TMPDIR=tmp_path / "tmp")
-    assert result.stdout.startswith("42 0 ")
-    assert result.stderr.count("cannot write") == 1 and "set PAGNP_CACHE_DIR" in result.stderr
-    assert len(list((tmp_path / "tmp").rglob("*.nbc"))) == 1
-
-
-@pytest.mark.skipif(not hasattr(os, "getuid"), reason="POSIX permissions")
-def test_a_temporary_folder_that_others_can_write_is_not_trusted(tmp_path, use_a_kernel):
-    (tmp_path / "file").write_text("in the way")
-    shared = tmp_path / "tmp" / f"pagnp-{os.getuid()}"
-    shared.mkdir(parents=True)
-    shared.chmod(0o777)
-    result = use_a_kernel(PAGNP_CACHE_DIR=tmp_path / "file", TMPDIR=tmp_path / "tmp")
-    assert result.stdout.strip().endswith("None") and "compiled anew" in result.stderr
-    assert not list(shared.iterdir())
-
-
-def test_the_cache_is_keyed_by_source_and_cpu(monkeypatch):
-    key = compile_module._version_key()
-    monkeypatch.setattr(compile_module, "BLOCK", 64)
-    assert compile_module._version_key() != key
-    monkeypatch.undo()
-    assert compile_module._version_key() == key
-
-
-def test_numba_is_left_as_it_was():
-    code = "import numba; before = numba.config.CACHE_DIR, numba.get_num_threads()\n"
-    code += "from test_numba_backend import *; conv_digest(get_backend('numba', 2))\n"
-    code += "assert before == (numba.config.CACHE_DIR, numba.get_num_threads())"
-    run_python(code)
 
 
 @pytest.mark.parametrize("total", [0, 1, 2, 7, 100])

@@ -13,7 +13,7 @@ pytest.importorskip("numba")
 from pagnp import flops, heads
 from pagnp.arenas import Arenas
 from pagnp.backends.base import get_backend
-from pagnp.backends.numba_cpu import compile as compile_module
+from pagnp.backends.numba_cpu import cachefolder
 from pagnp.backends.numba_cpu.conv_plain import conv2d_f32_plain
 from pagnp.backends.numba_cpu.threads import parallel
 from pagnp.budget import search
@@ -73,19 +73,19 @@ def test_chunks_end_with_the_total(threads, total, chunk):
 def test_the_kernels_cache_is_named_by_every_source(tmp_path, monkeypatch):
     """One byte of one source, anywhere, and kernels are compiled anew."""
     right, copies = importlib.resources.files, {}
-    for package in compile_module._SOURCES:
+    for package in cachefolder._SOURCES:
         copies[package] = tmp_path / package
         copies[package].mkdir()
         for entry in right(package).iterdir():
             if entry.name.endswith(".py"):
                 (copies[package] / entry.name).write_bytes(entry.read_bytes())
-    key = compile_module._version_key()
+    key = cachefolder._version_key()
     monkeypatch.setattr(importlib.resources, "files", lambda package: copies[package])
-    assert compile_module._version_key() == key
+    assert cachefolder._version_key() == key
     for path in [path for folder in copies.values() for path in folder.iterdir()]:
         before = path.read_bytes()
         path.write_bytes(before + b"#")
-        assert compile_module._version_key() != key, path.name
+        assert cachefolder._version_key() != key, path.name
         path.write_bytes(before)
 
 

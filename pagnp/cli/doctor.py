@@ -232,12 +232,12 @@ def run_case(backend, row):
 
 def kernel_cache():
     """Say where compiled kernels are kept and whether we can write there."""
-    from pagnp.backends.numba_cpu import compile as compiler
+    from pagnp.backends.numba_cpu.cachefolder import cache_folder
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        compiler.cache_folder.cache_clear()
-        folder = compiler.cache_folder()
+        cache_folder.cache_clear()
+        folder = cache_folder()
     if caught or folder is None:
         detail = str(caught[0].message) if caught else "none can be written"
         return entry("kernel cache", False, detail, "set PAGNP_CACHE_DIR to a folder you can write to")

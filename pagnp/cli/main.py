@@ -9,7 +9,7 @@ import traceback
 
 import click
 
-from pagnp import __version__
+from pagnp import __version__, notices
 from pagnp.cli import streams
 from pagnp.cli.options import debug_option
 from pagnp.errors import PagnpError
@@ -70,7 +70,7 @@ def pagnp():
 
 def main(arguments=None):
     """Run the command line `arguments` (default: those of the process) and return the exit code."""
-    with streams.prepared():
+    with streams.prepared(), notices.heard_by(lambda message: streams.say(f"note: {message}")):
         return _run(arguments, {"debug": False})
 
 

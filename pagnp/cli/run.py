@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from pagnp import outputs, receipt
+from pagnp import outputs
 from pagnp.cli.options import (
     BACKENDS,
     arch_option,
@@ -88,6 +88,8 @@ def command(weights, arch, images, out, overwrite, backend, threads, save, recei
     check_targets(files, bases, overwrite)
     recorder = None
     if receipt_file is not None:
+        from pagnp import receipt
+
         check_receipt(receipt_file, [weights, *([arch] if arch else [])], files, bases, overwrite)
         recorder = receipt.Recorder(model, weights, arch)
         recorder.require_room(bases)
@@ -187,6 +189,8 @@ def note_missing(kinds, files, save, gate_mode):
 
 def check_receipt(file, read, files, bases, overwrite):
     """Raise UsageError if the receipt `file` cannot be written, or is a file that the run reads or writes itself."""
+    from pagnp import receipt
+
     written = [outputs.path_of(base, output) for base in bases.values() for output in files]
     receipt.check_target(file, overwrite, [*read, *bases, *written])
     receipt.check_names([*map(os.fspath, read), *map(str, bases)])

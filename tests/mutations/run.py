@@ -46,7 +46,7 @@ EVERYTHING = (
     *("shipped_model", "ops_errors", "torch_ops", "transcendental_digests", "bands", "oracle"),
 )
 SECONDS = 900  # that one command of pytest may take
-WHERE = "import pagnp, pagnp.backends.numba_cpu.compile as c; print(pagnp.__file__); print(c.cache_folder())"
+WHERE = "import pagnp, pagnp.backends.numba_cpu.cachefolder as c; print(pagnp.__file__); print(c.cache_folder())"
 
 
 class Copy:

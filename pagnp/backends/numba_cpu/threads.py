@@ -9,6 +9,9 @@ import itertools
 import os
 import queue
 import threading
+import warnings
+
+import numpy as np
 
 from pagnp.errors import ContractError
 
@@ -37,6 +40,7 @@ def parallel(kernel, total, threads, *args, chunk=None, keep=()):
     """
     if total <= 0:
         return
+    args = tuple(_plain(arg) if isinstance(arg, np.ndarray) and not arg.flags.writeable else arg for arg in args)
     if chunk is None:
         chunk = -(-total // (threads * CHUNKS_PER_THREAD)) if threads > 1 else total
     if threads <= 1 or total <= chunk:
@@ -55,6 +59,20 @@ def parallel(kernel, total, threads, *args, chunk=None, keep=()):
         job.wait()
     if job.error is not None:
         raise job.error
+
+
+class _SameMemory:
+    """What NumPy asks for the memory of `array`: not marked read-only, and alive as long as anybody uses it."""
+
+    def __init__(self, array):
+        self.array = array
+        place, _ = array.__array_interface__["data"]
+        self.__array_interface__ = {**array.__array_interface__, "data": (place, False)}
+
+
+def _plain(array):
+    """Return a view of a read-only array that Numba takes for any other: it compiles anew for every mix of the two."""
+    return np.asarray(_SameMemory(array))
 
 
 def check_subnormals():
@@ -115,16 +133,29 @@ class _Workers:
     def __init__(self):
         self.jobs = queue.SimpleQueue()
         self.count = 0
-        self.lock = threading.Lock()
+        self.refused = False
+        self.lock = threading.RLock()  # a signal handler of the host may call us while we start a thread
 
     def offer(self, job, helpers):
-        """Ask `helpers` workers to join `job`."""
+        """Ask `helpers` workers to join `job`, or as many as there can be: the caller does what nobody takes."""
         with self.lock:
-            while self.count < helpers:
-                self.count += 1
-                threading.Thread(target=self._serve, name=f"pagnp-{self.count}", daemon=True).start()
-        for _ in range(helpers):
+            while self.count < helpers and self._start():
+                pass
+        for _ in range(min(helpers, self.count)):
             self.jobs.put(job)
+
+    def _start(self):
+        """Start one more worker. Where the system refuses (a limit, a process that ends), say so once, return False."""
+        try:
+            threading.Thread(target=self._serve, name=f"pagnp-{self.count + 1}", daemon=True).start()
+        except (RuntimeError, MemoryError) as error:
+            if not self.refused:
+                self.refused = True
+                message = f"pagnp: the system starts no more threads ({error}); working with {self.count + 1}"
+                warnings.warn(message, RuntimeWarning, stacklevel=2)
+            return False
+        self.count += 1  # only now: jobs for a worker that was never there would stay in the queue
+        return True
 
     def _serve(self):
         while True:

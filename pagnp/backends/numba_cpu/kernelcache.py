@@ -1,0 +1,109 @@
+"""Compiled kernels on disk: one file for a function and the types of its arguments, whole or not there.
+
+Not Numba's own store, where an index names the files of all signatures: two processes that write at once can make it
+name the wrong one. Here the name of a file is the hash of what it is for, and its first bytes are the hash of the rest.
+
+    <cache folder>/conv_tiles.conv2d_f32_tiles-<hash>.nbc
+"""
+
+import contextlib
+import hashlib
+import os
+import pickle
+import re
+import secrets
+import warnings
+
+from numba.core import caching, serialize
+from numba.core.compiler import CompileResult
+from numba.core.runtime.nrt import rtsys
+
+from pagnp import notices
+from pagnp.backends.numba_cpu.cachefolder import cache_folder
+
+_DIGEST = hashlib.sha256().digest_size
+
+
+class KernelCache(caching._Cache):
+    """One function's entries. It can only help: what cannot be read is compiled, what cannot be written is not kept.
+
+    Numba calls it with its compiler lock held, so one thread is in here at a time.
+    """
+
+    told = False  # of any kernel, that one is being compiled
+    warned = False  # of any kernel, that one cannot be kept
+
+    def __init__(self, function):
+        code = function.__code__
+        self._name = re.sub(r"[^\w.]", "_", f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}")
+        # The folder stands for the sources of our kernels; these for a function that is defined elsewhere.
+        self._code = (code.co_firstlineno, code.co_code, code.co_consts, code.co_names)
+
+    @property
+    def cache_path(self):
+        return str(cache_folder())
+
+    def enable(self):
+        """Do nothing: there is no way to switch this cache off."""
+
+    def disable(self):
+        """Do nothing, see `enable`."""
+
+    def flush(self):
+        """Do nothing: an entry that is damaged is written again."""
+
+    def load_overload(self, sig, target_context):
+        """Return Numba's CompileResult for the argument types `sig`, or None: then Numba compiles."""
+        result = self._loaded(sig, target_context)
+        if result is None and not KernelCache.told:
+            KernelCache.told = True
+            folder = cache_folder()
+            kept = "in every process" if folder is None else f"once; they are kept in {folder}"
+            notices.tell(f"compiling kernels for this machine, some seconds, {kept}")
+        return result
+
+    def save_overload(self, sig, result):
+        """Keep `result` if its machine code holds no address of this process and there is room."""
+        folder = cache_folder()
+        if folder is None or result.lifted or result.library.has_dynamic_globals:
+            return
+        body = serialize.dumps(result._reduce())
+        try:
+            _write_whole(self._path(folder, sig), hashlib.sha256(body).digest() + body)
+        except OSError as error:
+            if not KernelCache.warned:
+                KernelCache.warned = True
+                reason = error.strerror or type(error).__name__
+                message = f"pagnp: cannot keep compiled kernels in {folder} ({reason}); set PAGNP_CACHE_DIR"
+                warnings.warn(message, RuntimeWarning, stacklevel=2)
+
+    def _path(self, folder, sig):
+        return folder / f"{self._name}-{hashlib.sha256(repr((sig, self._code)).encode()).hexdigest()[:20]}.nbc"
+
+    def _loaded(self, sig, target_context):
+        folder = cache_folder()
+        if folder is None:
+            return None
+        try:
+            content = self._path(folder, sig).read_bytes()
+        except OSError:
+            return None
+        if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
+            return None  # cut short or damaged
+        # Of Numba's `target_context.refresh()` loading needs this alone. The rest, 0.15 seconds, registers what source
+        # code may call, and the compiler does it too.
+        rtsys.initialize(target_context)
+        result = CompileResult._rebuild(target_context, *pickle.loads(content[_DIGEST:]))
+        return result if tuple(result.signature.args) == tuple(sig) else None
+
+
+def _write_whole(path, content):
+    """Put `content` at `path` in one step: of several processes that do, any may come last."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # someone may have cleaned up since we looked
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

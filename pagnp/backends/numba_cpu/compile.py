@@ -39,6 +39,7 @@ def cpu_features():
     return frozenset(name[1:] for name in features.split(",") if name.startswith("+"))
 
 
+@functools.cache
 def cpu_triple():
     """Return LLVM's name of the machine, x86_64-unknown-linux-gnu for one."""
     return cpu_target.target_context.codegen().magic_tuple()[0]

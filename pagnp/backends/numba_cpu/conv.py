@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pagnp.backends.numba_cpu.conv_tiles import ALL_TILES, conv2d_f32_tiles, sort_by_kind
-from pagnp.backends.numba_cpu.depthwise import conv2d_f32_depthwise
+from pagnp.backends.numba_cpu.depthwise import convolve_narrow, is_narrow
+from pagnp.backends.numba_cpu.strips import one_phase
 from pagnp.backends.numba_cpu.threads import parallel
 from pagnp.contract import BLOCK
 
@@ -23,7 +24,7 @@ _SUPER_PIXELS, _SUPER_BLOCKS = 288, 8  # above: this many pixels run through thi
 _NARROW_INPUT = 16  # channels below which the taps of a kernel row are joined into one run
 _LEAST_SKIPPED = 0.015  # share of the terms outside the map from which on outputs are sorted by it
 _GEOMETRIES = 256  # of convolutions that are remembered
-_NO_SITES = np.empty(0, np.int32)
+NO_SITES = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True)
@@ -77,8 +78,8 @@ def pack_matrix(matrix, kernel, groups, c_in):
     """Return the PackedWeight of a (k_h*k_w*c_in, c_out) weight matrix; `c_in` of one group."""
     steps, c_out = matrix.shape
     c_group = c_out // groups
-    if groups > 1 and c_in == c_group == 1:
-        return PackedWeight(np.array(matrix, order="C"), kernel, groups, 1, 1, DEPTHWISE)
+    if groups > 1 and is_narrow(c_in, c_group):
+        return PackedWeight(np.array(matrix, order="C"), kernel, groups, c_in, c_group, DEPTHWISE)
     costs = [-(-c_group // width) * width / speed for (_, width, _), speed in zip(ALL_TILES, _TILE_SPEED, strict=True)]
     kind = costs.index(min(costs))
     width = ALL_TILES[kind][1]
@@ -149,11 +150,13 @@ def convolve(x, packed, run, taps, place, sites, epilogue, out, threads):
     count = x.shape[0] * place[0] * place[1] if sites is None else sites.size
     is_compact = sites is not None and out.ndim == 2
     # Numba compiles anew for a read-only array; a copy of some integers is cheaper.
-    sites = _NO_SITES if sites is None else sites if sites.flags.writeable else sites.copy()
+    sites = NO_SITES if sites is None else sites if sites.flags.writeable else sites.copy()
     if count == 0:
         return
     if packed.kind == DEPTHWISE:
-        _depthwise(x, packed, taps, place, count, sites, int(is_compact), epilogue, out, threads)
+        phases, taps = one_phase(taps.tobytes(), packed.c_in)
+        grid = (*place[:8], *place[10:])
+        convolve_narrow(x, packed.panels, packed.c_in, phases, taps, grid, sites, int(is_compact), epilogue, out, threads)
         return
     places = rows = sites
     kinds = _border_kinds(x.shape[1:3], place, taps.tobytes()) if packed.skips and len(taps) > 1 else None
@@ -162,7 +165,7 @@ def convolve(x, packed, run, taps, place, sites, epilogue, out, threads):
         sort_by_kind(*kinds, sites, places, rows)
     elif is_compact:
         rows = np.arange(count, dtype=np.int32)
-    rows = rows if is_compact else _NO_SITES
+    rows = rows if is_compact else NO_SITES
     zero_row = np.zeros(x.shape[3], np.float32)
     arrays = (x, zero_row, packed.panels, out, epilogue.residual, epilogue.scale, epilogue.added)
     addresses = tuple(0 if array is None else array.ctypes.data for array in arrays)
@@ -205,20 +208,3 @@ def _order(packed, pixels, tiles, threads):
         return 8, -(-steps // BLOCK) * BLOCK
     superblocks = -(-tiles * pixels // _SUPER_PIXELS)
     return -(-tiles // (-(-superblocks // threads) * threads)), _SUPER_BLOCKS * BLOCK
-
-
-def _depthwise(x, packed, taps, place, count, sites, is_compact, epilogue, out, threads):
-    channels = x.shape[3]
-    affine = np.zeros((2, channels), np.float32)
-    for row, values in enumerate((epilogue.scale, epilogue.added)):
-        if values is not None:
-            affine[row] = values
-    rows = out.reshape(-1, channels)
-    residual = rows if epilogue.residual is None else epilogue.residual.reshape(-1, channels)
-    flags = (epilogue.mode, int(epilogue.residual is not None), int(epilogue.relu))
-    chunk = max(1, -(-(1 << 15) // (channels * len(taps))), count // (threads * 8))
-    parallel(
-        *(conv2d_f32_depthwise, count, threads),
-        *(x, packed.panels, taps, place, sites, is_compact, affine, residual, flags, rows),
-        chunk=chunk,
-    )

@@ -1,68 +1,124 @@
-"""Convolution where each channel has its own filter: vectors across the channels of a pixel, no tiles."""
+"""Convolutions whose groups are narrower than a vector, depthwise ones first: vectors across the channels of a pixel.
+
+The weights stay as they are, (tap, input channel of the group, output channel): a vector of output channels reads the
+input channels at the same place, shuffled within the groups. `strips` says which pixels, `stripkernel` computes them.
+"""
 
 import numpy as np
 
 from pagnp.backends.numba_cpu.compile import jit
-from pagnp.backends.numba_cpu.scalar_fma import fma32
+from pagnp.backends.numba_cpu.stripkernel import GROUPS, PIXELS, SLIDES, point_strip, strip_products, strip_slide
+from pagnp.backends.numba_cpu.strips import FIELDS, ORIGIN, ROW, keep_those_with, locate, point
+from pagnp.backends.numba_cpu.threads import parallel
 from pagnp.contract import BLOCK
+
+_PRODUCTS_1, _PRODUCTS_2, _PRODUCTS_4, _PRODUCTS_8 = (*strip_products, *[strip_products[0]] * 3)[:4]
+_CHUNK = 1 << 17  # products of a chunk at least: some 20 microseconds
+
+
+def is_narrow(c_in, c_out):
+    """Return whether groups of `c_in` input and `c_out` output channels are computed here."""
+    return c_in == c_out and c_in in GROUPS
 
 
 @jit
-def conv2d_f32_depthwise(start, stop, x, weight, taps, place, sites, is_compact, affine, residual, flags, out):
-    """Compute the output places [start, stop) of a depthwise convolution, every channel of them.
+def conv2d_f32_depthwise(start, stop, shape, place, phases, taps, sites, arrays, sizes, epilogue):
+    """Compute the strips [start, stop) of the places of a convolution, all phases and channels of each.
 
-    x         (n, h_in, w_in, c);  weight (t, c), a row a tap;  taps (t, 2) and place as in conv_tiles
-    sites     (m,) int32, or empty: all places;  is_compact  1: place number i is row i of out
-    affine    (2, c): scale and shift, or anything and the bias;  residual, out  (rows, c)
-    flags     (mode, has_residual, relu), mode as in the microkernel
+    shape     (h_in, w_in, c) of x;  place, sites, phases, taps  as in strips.locate and strips.one_phase
+    arrays    addresses of (x, a row of zeros, weights (rows, c), out, residual or 0, scale or 0, shift or bias or 0)
+    sizes     (number of places, channels of a group, is_compact)
+    epilogue  (mode, relu) as in the microkernel
     """
-    _, h_in, w_in, c = x.shape
-    grid_h, grid_w, stride_y, stride_x, top, left, step_y, step_x, first_y, first_x, h_out, w_out = place
-    mode, has_residual, relu = flags
-    total, s, zeros = np.empty(c, np.float32), np.empty(c, np.float32), np.zeros(c, np.float32)
+    c, h_out, w_out, (count, group, is_compact) = shape[2], place[8], place[9], sizes
+    block = BLOCK // group  # taps
+    tap_bytes, weights = np.empty(len(taps), np.int64), np.empty(len(taps), np.int64)
+    for tap in range(len(taps)):
+        tap_bytes[tap] = (taps[tap, 0] * shape[1] + taps[tap, 1]) * c * 4
+        weights[tap] = arrays[2] + taps[tap, 2] * c * 4
+    table = np.empty(len(taps) * PIXELS, np.int64)
+    totals = np.empty(c * PIXELS if len(taps) > block else 0, np.float32)
+    whole, part = np.empty((FIELDS, PIXELS), np.int64), np.empty((FIELDS, PIXELS), np.int64)
+    table_at, bytes_at, weights_at = address(table), address(tap_bytes), address(weights)
+    totals_at, whole_at, part_at = address(totals), address(whole), address(part)
+    columns = row_of_taps(taps) if SLIDES and group == 1 and place[3] == 1 and len(phases) == 1 else 0
+    columns = columns if len(taps) <= block else 0
     for number in range(start, stop):
-        at = np.int64(sites[number]) if sites.size > 0 else number
-        line, gx = at // grid_w, at % grid_w
-        image, gy = line // grid_h, line % grid_h
-        for first in range(0, taps.shape[0], BLOCK):
-            s[:] = np.float32(0)
-            for tap in range(first, min(first + BLOCK, taps.shape[0])):
-                iy, ix = gy * stride_y - top + taps[tap, 0], gx * stride_x - left + taps[tap, 1]
-                inside = 0 <= iy < h_in and 0 <= ix < w_in
-                # Padding is multiplied in, not skipped: skipping would hide a NaN weight.
-                _add_products(weight[tap], x[image, iy, ix] if inside else zeros, s)
-            if first == 0:
-                total[:] = s
+        y0, y1, x0, x1, oy, ox, are_neighbours = locate(
+            number * PIXELS, count, sites, is_compact, arrays[0], shape, place, whole
+        )
+        for one in range(len(phases)):
+            first_y, first_x, first_tap, n_taps = phases[one, 0], phases[one, 1], phases[one, 2], phases[one, 3]
+            at = whole_at
+            if oy + first_y >= h_out or ox + first_x >= w_out:
+                if not keep_those_with(first_y, first_x, place, whole, part):
+                    continue
+                at = part_at
+            first = (first_y * w_out + first_x) * c * 4
+            residual = arrays[4] + first if arrays[4] != 0 else 0
+            ends = (at + ROW * PIXELS * 8, arrays[3] + first, residual, arrays[5], arrays[6])
+            is_inside = y0 + phases[one, 4] >= 0 and y1 + phases[one, 5] < shape[0]
+            is_inside &= x0 + phases[one, 6] >= 0 and x1 + phases[one, 7] < shape[1]
+            if columns > 0 and is_inside and are_neighbours:
+                for row in range(n_taps // columns):
+                    table[row] = whole[ORIGIN, 0] + tap_bytes[row * columns]
+                strip_slide(table_at, c * 4, weights_at, c, n_taps, columns, 0, 1, 1, *ends, *epilogue)
+                continue
+            if is_inside:
+                point_strip(table_at, at + ORIGIN * PIXELS * 8, bytes_at + first_tap * 8, n_taps)
+            elif at == whole_at:
+                point(whole, taps, first_tap, n_taps, tap_bytes, shape, arrays[1], table)
             else:
-                _add(total, s)
-        row = number
-        if is_compact == 0:
-            row = (image * h_out + gy * step_y + first_y) * w_out + gx * step_x + first_x
-        _finish(total, affine, mode, relu, residual[row if has_residual else 0], has_residual)
-        out[row] = total
+                point(part, taps, first_tap, n_taps, tap_bytes, shape, arrays[1], table)
+            for k in range(0, max(n_taps, 1), block):
+                terms = (table_at + k * PIXELS * 8, 0, weights_at + (first_tap + k) * 8, c, min(block, n_taps - k), 0)
+                flags = (np.int64(k == 0), np.int64(k + block >= n_taps))
+                if group == 1:
+                    _PRODUCTS_1(*terms, totals_at, *flags, *ends, *epilogue)
+                elif group == 2:
+                    _PRODUCTS_2(*terms, totals_at, *flags, *ends, *epilogue)
+                elif group == 4:
+                    _PRODUCTS_4(*terms, totals_at, *flags, *ends, *epilogue)
+                else:
+                    _PRODUCTS_8(*terms, totals_at, *flags, *ends, *epilogue)
+    # Numba frees an array after its last mention, and the kernels know only the addresses.
+    table[:1], weights[:1], tap_bytes[:1], totals[:1], whole[0, 0], part[0, 0] = 0, 0, 0, 0, 0, 0
 
 
 @jit(cached=False)
-def _add_products(weight, x, s):
-    for c in range(s.size):
-        s[c] = fma32(weight[c], x[c], s[c])
+def row_of_taps(taps):
+    """Return how many taps make a row of neighbours, or 0 where the rows are not all alike."""
+    columns = 1
+    while columns < len(taps) and taps[columns, 0] == taps[0, 0] and taps[columns, 1] == taps[columns - 1, 1] + 1:
+        columns += 1
+    for tap in range(len(taps)):
+        row = tap - tap % columns
+        if taps[tap, 0] != taps[row, 0] or taps[tap, 1] != taps[row, 1] + tap % columns:
+            return 0
+    return columns if len(taps) % columns == 0 else 0
 
 
 @jit(cached=False)
-def _add(total, s):
-    for c in range(s.size):
-        total[c] = total[c] + s[c]
+def address(array):
+    return np.int64(array.ctypes.data)
 
 
-@jit(cached=False)
-def _finish(total, affine, mode, relu, residual, has_residual):
-    if mode == 1:
-        for c in range(total.size):
-            total[c] = fma32(total[c], affine[0, c], affine[1, c])
-    if mode == 2:
-        _add(total, affine[1])
-    if has_residual:
-        _add(total, residual)
-    if relu:
-        for c in range(total.size):
-            total[c] = np.float32(0) if total[c] < np.float32(0) else total[c]
+def convolve_narrow(x, weight, group, phases, taps, place, sites, is_compact, epilogue, out, threads):
+    """Compute the places of a convolution whose groups have `group` channels.
+
+    weight     (rows, c) float32, `group` rows a tap;  phases, taps, place, sites as in strips
+    epilogue   conv.Epilogue;  out  (n, h_out, w_out, c), or (m, c) with is_compact
+    """
+    count = x.shape[0] * place[0] * place[1] if sites.size == 0 else sites.size
+    c = x.shape[3]
+    arrays = (x, np.zeros(c, np.float32), weight, out, epilogue.residual, epilogue.scale, epilogue.added)
+    addresses = tuple(0 if array is None else array.ctypes.data for array in arrays)
+    strips = -(-count // PIXELS)
+    chunk = max(1, _CHUNK // (PIXELS * len(weight) * c), strips // (threads * 8))
+    parallel(
+        *(conv2d_f32_depthwise, strips, threads),
+        *(x.shape[1:], place, phases, taps, sites, addresses, (count, group, is_compact)),
+        (epilogue.mode, int(epilogue.relu)),
+        chunk=chunk,
+        keep=arrays,
+    )

@@ -57,6 +57,8 @@ class VectorCode:
 
     def broadcast(self, value):
         """Return the scalar `value` in every lane."""
+        if self.lanes == 1:
+            return value
         undefined = ir.Constant(self.vector, ir.Undefined)
         single = self.builder.insert_element(undefined, value, I32(0))
         lanes = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)

@@ -1,0 +1,295 @@
+"""Sums and maxima channel by channel, as LLVM vector code: depthwise and narrow grouped convolutions, pooling.
+
+A strip is PIXELS outputs. Each has one accumulator register of channels, so that a register of weights serves them all
+and no output waits for its own last term:
+
+    for the channels, as many vectors as there are, then halves of a vector down to single channels:
+        acc[p] = start;   for each tap:   acc[p] = operation(acc[p], x[p, tap])
+        out[p] = finish(acc[p])
+
+Where an output's tap lies is in a table of addresses, as in `conv_tiles`: borders, strides, dilations, sites and the
+phases of a transposed convolution are all the same code. Against loops that LLVM vectorised, with the accumulators in
+memory: a 3x3 depthwise of 16 channels in a fifteenth of the time, of 128 channels in a seventh (Zen 4).
+"""
+
+import functools
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from pagnp.backends.numba_cpu.compile import cpu_features, cpu_triple
+from pagnp.backends.numba_cpu.microkernel import TILES, internal_function
+from pagnp.backends.numba_cpu.vectorcode import I32, I64, VectorCode
+
+PIXELS = 8  # accumulators: two fma units of four cycles each are busy with them
+LANES = TILES[0][2]
+SLIDES = "avx512f" in cpu_features() or cpu_triple().startswith(("aarch64", "arm64"))  # 32 registers: see _emit_slide
+GROUPS = tuple(size for size in (1, 2, 4, 8) if size <= LANES)  # input channels of a group that lie in one vector
+
+
+def _strip_products(group, slides):
+    """Make the intrinsic that adds the terms of some taps to a strip's sums and may finish them. All int64.
+
+    (table, step, weights, channels, taps, columns, totals, is_first, is_last, rows, out, residual, scale, shift, mode,
+     relu)
+    table      address of the taps' pixel addresses, PIXELS int64 a tap; slides: see below
+    weights    address of `taps` int64: the address of each tap's (group, channels) float32, an input channel a row
+    channels   of x and of out, a multiple of `group`: output channel c reads the input channels of c's own group
+    taps       at most BLOCK // group: one block of the dot-product rule
+    totals     address of (PIXELS, channels) float32: the sum of the blocks before, unless is_first; written unless
+               is_last
+    rows       address of PIXELS int64: byte offsets of the outputs from `out` and `residual`; the same place twice is
+               written twice with the same values
+    residual, scale, shift, mode, relu  as in microkernel.tile_epilogue
+    slides     the pixels of a strip and the taps of a row are neighbours, `step` bytes apart, and `columns` taps make a
+               row: then `table` holds one address a row, that of its first tap for the first pixel. Else step and
+               columns are not looked at.
+    """
+    name = f"pagnp_strip_{'slide' if slides else 'products'}_{group}"
+
+    @intrinsic
+    def strip_products(
+        typingctx, table, step, weights, channels, taps, columns, totals, is_first, is_last, rows, out, residual, scale,
+        shift, mode, relu,
+    ):  # fmt: skip
+        def generate(context, builder, signature, arguments):
+            emit = functools.partial(_emit_products, group=group, slides=slides)
+            builder.call(internal_function(builder.module, name, len(arguments), emit), arguments)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 16), generate
+
+    return strip_products
+
+
+@intrinsic
+def strip_maxima(typingctx, table, channels, taps, rows, out):
+    """Write the first maximum of each output's taps, NaN before all. All int64; arguments as in strip_products."""
+
+    def generate(context, builder, signature, arguments):
+        builder.call(internal_function(builder.module, "pagnp_strip_maxima", 5, _emit_maxima), arguments)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 5), generate
+
+
+@intrinsic
+def strip_means(typingctx, table, channels, taps, rows, out, divisors):
+    """Write the sum of each output's taps from +0, divided by its own of the PIXELS float32 at `divisors`."""
+
+    def generate(context, builder, signature, arguments):
+        builder.call(internal_function(builder.module, "pagnp_strip_means", 6, _emit_means), arguments)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 6), generate
+
+
+@intrinsic
+def point_strip(typingctx, table, origins, tap_bytes, taps):
+    """Fill the table of a strip whose taps are all inside the map: origins[p] + tap_bytes[tap]; all addresses int64."""
+
+    def generate(context, builder, signature, arguments):
+        builder.call(internal_function(builder.module, "pagnp_point_strip", 4, _emit_point), arguments)
+        return context.get_dummy_value()
+
+    return types.void(*[types.int64] * 4), generate
+
+
+def _emit_products(function, group, slides):
+    """Emit strip_products."""
+    table, step, weights, channels, taps, columns, totals, is_first, is_last, rows, *arrays, mode, relu = function.args
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    row_bytes = builder.mul(channels, I64(4))
+
+    def add_tap(code, weight_at, byte, xs, sums):
+        row = builder.add(code.load_int(weight_at), byte)
+        for ci in range(group):
+            weight = code.load(builder.add(row, builder.mul(row_bytes, I64(ci))))
+            sums = [code.fma(weight, _of_group(code, x, group, ci), y) for x, y in zip(xs, sums, strict=True)]
+        return sums
+
+    def accumulate(code, byte):
+        if slides:
+            return _emit_slide(code, byte, (table, step, weights, taps, columns), add_tap)
+        return _emit_taps(
+            code, byte, (table, taps, weights), 0.0, lambda xs, at, sums: add_tap(code, at, byte, xs, sums)
+        )
+
+    def finish(code, byte, sums):
+        at = builder.add(totals, byte)
+        places = [builder.add(at, builder.mul(row_bytes, I64(p))) for p in range(PIXELS)]
+        sums = code.when(
+            builder.icmp_signed("==", is_first, I64(0)),
+            sums,
+            lambda sums: [builder.fadd(code.load(a), y) for a, y in zip(places, sums, strict=True)],
+        )
+        with builder.if_else(builder.icmp_signed("!=", is_last, I64(0))) as (last, between):
+            with last:
+                _emit_epilogue(code, byte, sums, rows, arrays, mode, relu)
+            with between:
+                for place, value in zip(places, sums, strict=True):
+                    code.store(value, place)
+
+    sizes = [lanes for lanes in _halves() if lanes >= group]
+    _emit_channels(builder, sizes, channels, accumulate, finish)
+    builder.ret_void()
+
+
+def _emit_maxima(function):
+    """Emit strip_maxima: v replaces the best where v > best, or where v is NaN."""
+    table, channels, taps, rows, out = function.args
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+
+    def larger(v, best):
+        best = builder.select(builder.fcmp_ordered(">", v, best), v, best)
+        return builder.select(builder.fcmp_unordered("uno", v, v), v, best)
+
+    def accumulate(code, byte):
+        start = float("-inf")
+        return _emit_taps(
+            code, byte, (table, taps, I64(0)), start, lambda xs, _, best: [*map(larger, xs, best)]
+        )
+
+    _emit_channels(
+        builder, _halves(), channels, accumulate, lambda code, byte, best: _emit_store(code, byte, best, rows, out)
+    )
+    builder.ret_void()
+
+
+def _emit_means(function):
+    """Emit strip_means."""
+    table, channels, taps, rows, out, divisors = function.args
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+
+    def accumulate(code, byte):
+        return _emit_taps(code, byte, (table, taps, I64(0)), 0.0, lambda xs, _, sums: [*map(builder.fadd, sums, xs)])
+
+    def finish(code, byte, sums):
+        counts = [code.broadcast(code.load_float(divisors, 4 * p)) for p in range(PIXELS)]
+        _emit_store(code, byte, [*map(builder.fdiv, sums, counts)], rows, out)
+
+    _emit_channels(builder, _halves(), channels, accumulate, finish)
+    builder.ret_void()
+
+
+def _halves():
+    """Return the lengths of vectors, halved down to 1."""
+    return [LANES >> i for i in range(LANES.bit_length())]
+
+
+def _emit_channels(builder, sizes, channels, accumulate, finish):
+    """Emit the loops over the channels, `sizes` at a time.
+
+    accumulate(code, byte) returns the strip's values at the channels from `byte` on, finish(code, byte, values) writes
+    them.
+    """
+    done = I64(0)
+    for lanes in sizes:
+        code = VectorCode(builder, lanes)
+        with code.repeat(builder.sdiv(builder.sub(channels, done), I64(lanes)), done) as vectors:
+            left, channel = vectors.values
+            byte = builder.mul(channel, I64(4))
+            finish(code, byte, accumulate(code, byte))
+            vectors.again(builder.sub(left, I64(1)), builder.add(channel, I64(lanes)))
+        done = vectors.after[1]
+
+
+def _emit_taps(code, byte, taps, start, operation):
+    """Emit the loop over taps = (table, count, weights); return the accumulators.
+
+    operation(values of the pixels, address of the tap's entry in weights, accumulators) returns the new accumulators.
+    """
+    table, count, weights = taps
+    builder = code.builder
+    with code.repeat(count, table, weights, *[code.constant(start)] * PIXELS) as tap:
+        left, entry, weight_at, *values = tap.values
+        xs = [code.load(builder.add(code.load_int(entry, 8 * p), byte)) for p in range(PIXELS)]
+        values = operation(xs, weight_at, values)
+        entry, weight_at = builder.add(entry, I64(8 * PIXELS)), builder.add(weight_at, I64(8))
+        tap.again(builder.sub(left, I64(1)), entry, weight_at, *values)
+    return tap.after[3:]
+
+
+def _emit_slide(code, byte, taps, add_tap):
+    """Emit the loops over rows of taps, in each over its taps; return the sums.
+
+    The strip's pixels move on by one from tap to tap. They stay in registers, so that each input is loaded once a row.
+    """
+    table, step, weights, count, columns = taps
+    builder = code.builder
+    with code.repeat(count, table, weights, *[code.constant(0.0)] * PIXELS) as row:
+        left, entry, weight_at, *sums = row.values
+        at = builder.add(code.load_int(entry), byte)
+        window = []
+        for _ in range(PIXELS - 1):
+            window.append(code.load(at))
+            at = builder.add(at, step)
+        with code.repeat(columns, at, weight_at, *window, *sums) as tap:
+            columns_left, at, weight_at, *values = tap.values
+            window, sums = [*values[: PIXELS - 1], code.load(at)], values[PIXELS - 1 :]
+            sums = add_tap(code, weight_at, byte, window, sums)
+            at, weight_at = builder.add(at, step), builder.add(weight_at, I64(8))
+            tap.again(builder.sub(columns_left, I64(1)), at, weight_at, *window[1:], *sums)
+        weight_at, sums = tap.after[2], tap.after[2 + PIXELS :]
+        row.again(builder.sub(left, columns), builder.add(entry, I64(8)), weight_at, *sums)
+    return row.after[3:]
+
+
+def _of_group(code, x, group, ci):
+    """Return, in each lane, the input channel `ci` of that lane's group."""
+    if group == 1:
+        return x
+    lanes = [lane - lane % group + ci for lane in range(code.lanes)]
+    return code.builder.shuffle_vector(x, x, ir.Constant(ir.VectorType(I32, code.lanes), lanes))
+
+
+def _emit_epilogue(code, byte, sums, rows, arrays, mode, relu):
+    """Emit norm or bias, residual, relu and store of the strip's sums at the channels from `byte` on."""
+    builder = code.builder
+    out, residual, scale, shift = arrays
+
+    def norm(sums):
+        by, plus = code.load(builder.add(scale, byte)), code.load(builder.add(shift, byte))
+        return [code.fma(y, by, plus) for y in sums]
+
+    def bias(sums):
+        plus = code.load(builder.add(shift, byte))
+        return [builder.fadd(y, plus) for y in sums]
+
+    def add(sums):
+        # All are read before any is written: a place that is there twice, in place, is right both times.
+        at = [builder.add(builder.add(residual, byte), code.load_int(rows, 8 * p)) for p in range(PIXELS)]
+        return [builder.fadd(y, code.load(a)) for y, a in zip(sums, at, strict=True)]
+
+    sums = code.when(builder.icmp_signed("==", mode, I64(1)), sums, norm)
+    sums = code.when(builder.icmp_signed("==", mode, I64(2)), sums, bias)
+    sums = code.when(builder.icmp_signed("!=", residual, I64(0)), sums, add)
+    sums = code.when(builder.icmp_signed("!=", relu, I64(0)), sums, lambda sums: [code.relu(y) for y in sums])
+    _emit_store(code, byte, sums, rows, out)
+
+
+def _emit_store(code, byte, values, rows, out):
+    """Emit the stores of a strip's values at the channels from `byte` on."""
+    at = code.builder.add(out, byte)
+    for p, value in enumerate(values):
+        code.store(value, code.builder.add(at, code.load_int(rows, 8 * p)))
+
+
+def _emit_point(function):
+    """Emit point_strip: a tap's addresses are one vector of int64."""
+    table, origins, tap_bytes, taps = function.args
+    builder = ir.IRBuilder(function.append_basic_block("entry"))
+    code, kind = VectorCode(builder, 1), ir.VectorType(I64, PIXELS)
+    first = builder.load(builder.inttoptr(origins, kind.as_pointer()), align=8)
+    with code.repeat(taps, table, tap_bytes) as tap:
+        left, entry, offset = tap.values
+        single = builder.insert_element(ir.Constant(kind, ir.Undefined), code.load_int(offset), I32(0))
+        spread = builder.shuffle_vector(single, single, ir.Constant(ir.VectorType(I32, PIXELS), [0] * PIXELS))
+        builder.store(builder.add(first, spread), builder.inttoptr(entry, kind.as_pointer()), align=8)
+        tap.again(builder.sub(left, I64(1)), builder.add(entry, I64(8 * PIXELS)), builder.add(offset, I64(8)))
+    builder.ret_void()
+
+
+strip_products = tuple(_strip_products(group, False) for group in GROUPS)
+strip_slide = _strip_products(1, True)

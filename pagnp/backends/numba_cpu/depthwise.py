@@ -41,8 +41,9 @@ def conv2d_f32_depthwise(start, stop, shape, place, phases, taps, sites, arrays,
     whole, part = np.empty((FIELDS, PIXELS), np.int64), np.empty((FIELDS, PIXELS), np.int64)
     table_at, bytes_at, weights_at = address(table), address(tap_bytes), address(weights)
     totals_at, whole_at, part_at = address(totals), address(whole), address(part)
-    columns = row_of_taps(taps) if SLIDES and group == 1 and place[3] == 1 and len(phases) == 1 else 0
-    columns = columns if len(taps) <= block else 0
+    back = np.empty(PIXELS, np.int64)
+    back_at = address(back)
+    slides = SLIDES and group == 1 and place[3] == 1
     for number in range(start, stop):
         y0, y1, x0, x1, oy, ox, are_neighbours = locate(
             number * PIXELS, count, sites, is_compact, arrays[0], shape, place, whole
@@ -56,13 +57,23 @@ def conv2d_f32_depthwise(start, stop, shape, place, phases, taps, sites, arrays,
                 at = part_at
             first = (first_y * w_out + first_x) * c * 4
             residual = arrays[4] + first if arrays[4] != 0 else 0
-            ends = (at + ROW * PIXELS * 8, arrays[3] + first, residual, arrays[5], arrays[6])
+            rows_at = at + ROW * PIXELS * 8
+            ends = (arrays[3] + first, residual, arrays[5], arrays[6])
             is_inside = y0 + phases[one, 4] >= 0 and y1 + phases[one, 5] < shape[0]
             is_inside &= x0 + phases[one, 6] >= 0 and x1 + phases[one, 7] < shape[1]
-            if columns > 0 and is_inside and are_neighbours:
-                for row in range(n_taps // columns):
-                    table[row] = whole[ORIGIN, 0] + tap_bytes[row * columns]
-                strip_slide(table_at, c * 4, weights_at, c, n_taps, columns, 0, 1, 1, *ends, *epilogue)
+            columns = phases[one, 8]
+            if slides and is_inside and are_neighbours and at == whole_at and columns != 0 and n_taps <= block:
+                # To the left the pixels are taken in turn from the last one on.
+                step, origin = c * 4, whole[ORIGIN, 0]
+                if columns < 0:
+                    step, origin = -step, whole[ORIGIN, PIXELS - 1]
+                    for p in range(PIXELS):
+                        back[p] = whole[ROW, PIXELS - 1 - p]
+                    rows_at = back_at
+                for row in range(n_taps // abs(columns)):
+                    table[row] = origin + tap_bytes[first_tap + row * abs(columns)]
+                weights_of_phase = weights_at + first_tap * 8
+                strip_slide(table_at, step, weights_of_phase, c, n_taps, abs(columns), 0, 1, 1, rows_at, *ends, *epilogue)
                 continue
             if is_inside:
                 point_strip(table_at, at + ORIGIN * PIXELS * 8, bytes_at + first_tap * 8, n_taps)
@@ -74,28 +85,15 @@ def conv2d_f32_depthwise(start, stop, shape, place, phases, taps, sites, arrays,
                 terms = (table_at + k * PIXELS * 8, 0, weights_at + (first_tap + k) * 8, c, min(block, n_taps - k), 0)
                 flags = (np.int64(k == 0), np.int64(k + block >= n_taps))
                 if group == 1:
-                    _PRODUCTS_1(*terms, totals_at, *flags, *ends, *epilogue)
+                    _PRODUCTS_1(*terms, totals_at, *flags, rows_at, *ends, *epilogue)
                 elif group == 2:
-                    _PRODUCTS_2(*terms, totals_at, *flags, *ends, *epilogue)
+                    _PRODUCTS_2(*terms, totals_at, *flags, rows_at, *ends, *epilogue)
                 elif group == 4:
-                    _PRODUCTS_4(*terms, totals_at, *flags, *ends, *epilogue)
+                    _PRODUCTS_4(*terms, totals_at, *flags, rows_at, *ends, *epilogue)
                 else:
-                    _PRODUCTS_8(*terms, totals_at, *flags, *ends, *epilogue)
+                    _PRODUCTS_8(*terms, totals_at, *flags, rows_at, *ends, *epilogue)
     # Numba frees an array after its last mention, and the kernels know only the addresses.
-    table[:1], weights[:1], tap_bytes[:1], totals[:1], whole[0, 0], part[0, 0] = 0, 0, 0, 0, 0, 0
-
-
-@jit(cached=False)
-def row_of_taps(taps):
-    """Return how many taps make a row of neighbours, or 0 where the rows are not all alike."""
-    columns = 1
-    while columns < len(taps) and taps[columns, 0] == taps[0, 0] and taps[columns, 1] == taps[columns - 1, 1] + 1:
-        columns += 1
-    for tap in range(len(taps)):
-        row = tap - tap % columns
-        if taps[tap, 0] != taps[row, 0] or taps[tap, 1] != taps[row, 1] + tap % columns:
-            return 0
-    return columns if len(taps) % columns == 0 else 0
+    table[:1], weights[:1], tap_bytes[:1], totals[:1], whole[0, 0], part[0, 0], back[0] = 0, 0, 0, 0, 0, 0, 0
 
 
 @jit(cached=False)

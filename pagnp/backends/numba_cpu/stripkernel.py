@@ -20,7 +20,7 @@ from numba.extending import intrinsic
 
 from pagnp.backends.numba_cpu.compile import cpu_features, cpu_triple
 from pagnp.backends.numba_cpu.microkernel import TILES, internal_function
-from pagnp.backends.numba_cpu.vectorcode import I32, I64, VectorCode
+from pagnp.backends.numba_cpu.vectorcode import I1, I32, I64, VectorCode
 
 PIXELS = 8  # accumulators: two fma units of four cycles each are busy with them
 LANES = TILES[0][2]
@@ -132,7 +132,10 @@ def _emit_products(function, group, slides):
                     code.store(value, place)
 
     sizes = [lanes for lanes in _halves() if lanes >= group]
-    _emit_channels(builder, sizes, channels, accumulate, finish)
+    # Not where totals or outputs are read and written in place: twice would be once too often.
+    alone = builder.and_(builder.icmp_signed("!=", is_first, I64(0)), builder.icmp_signed("!=", is_last, I64(0)))
+    overlaps = builder.and_(alone, builder.icmp_signed("==", arrays[1], I64(0)))
+    _emit_channels(builder, sizes, channels, overlaps, accumulate, finish)
     builder.ret_void()
 
 
@@ -152,7 +155,7 @@ def _emit_maxima(function):
         )
 
     _emit_channels(
-        builder, _halves(), channels, accumulate, lambda code, byte, best: _emit_store(code, byte, best, rows, out)
+        builder, _halves(), channels, I1(1), accumulate, lambda code, byte, best: _emit_store(code, byte, best, rows, out)
     )
     builder.ret_void()
 
@@ -169,7 +172,7 @@ def _emit_means(function):
         counts = [code.broadcast(code.load_float(divisors, 4 * p)) for p in range(PIXELS)]
         _emit_store(code, byte, [*map(builder.fdiv, sums, counts)], rows, out)
 
-    _emit_channels(builder, _halves(), channels, accumulate, finish)
+    _emit_channels(builder, _halves(), channels, I1(1), accumulate, finish)
     builder.ret_void()
 
 
@@ -178,21 +181,26 @@ def _halves():
     return [LANES >> i for i in range(LANES.bit_length())]
 
 
-def _emit_channels(builder, sizes, channels, accumulate, finish):
+def _emit_channels(builder, sizes, channels, overlaps, accumulate, finish):
     """Emit the loops over the channels, `sizes` at a time.
 
+    overlaps  where it holds, what is left behind whole vectors is one more vector that ends with the last channel: some
+              outputs are computed twice
     accumulate(code, byte) returns the strip's values at the channels from `byte` on, finish(code, byte, values) writes
     them.
     """
     done = I64(0)
     for lanes in sizes:
         code = VectorCode(builder, lanes)
-        with code.repeat(builder.sdiv(builder.sub(channels, done), I64(lanes)), done) as vectors:
+        fits = builder.and_(overlaps, builder.icmp_signed(">=", channels, I64(lanes)))
+        left = builder.add(builder.sub(channels, done), builder.select(fits, I64(lanes - 1), I64(0)))
+        with code.repeat(builder.sdiv(left, I64(lanes)), done) as vectors:
             left, channel = vectors.values
-            byte = builder.mul(channel, I64(4))
+            last = builder.select(fits, builder.sub(channels, I64(lanes)), channel)
+            byte = builder.mul(code.smaller(channel, last), I64(4))
             finish(code, byte, accumulate(code, byte))
             vectors.again(builder.sub(left, I64(1)), builder.add(channel, I64(lanes)))
-        done = vectors.after[1]
+        done = code.smaller(vectors.after[1], channels)
 
 
 def _emit_taps(code, byte, taps, start, operation):

@@ -25,7 +25,8 @@ _FAR = 1 << 40
 def one_phase(taps, group):
     """Return (phases, taps) of a convolution whose (t, 2) int64 tap offsets have the bytes `taps`.
 
-    phases  (1, 8) int64: first_y, first_x, first tap, number of taps, least and largest offset in y, and in x
+    phases  (1, 9) int64: first_y, first_x, first tap, number of taps, least and largest offset in y, and in x, how many
+            taps make a row of neighbours (see _columns)
     taps    (t, 3) int64: y, x, row of the weights: `group` of them a tap
     """
     offsets = np.frombuffer(taps, np.int64).reshape(-1, 2)
@@ -36,7 +37,17 @@ def one_phase(taps, group):
 def phase(first_y, first_x, first_tap, offsets):
     """Return the row of `phases` for the taps with these (y, x) offsets."""
     reach = [bound for axis in zip(*offsets, strict=True) for bound in (min(axis), max(axis))] or [0] * 4
-    return (first_y, first_x, first_tap, len(offsets), *reach)
+    return (first_y, first_x, first_tap, len(offsets), *reach, _columns([*map(tuple, offsets)]))
+
+
+def _columns(offsets):
+    """Return how many taps make a row of neighbours, negative where they run to the left; 0 if the rows differ."""
+    for step in (1, -1):
+        size = next((i for i, (y, _) in enumerate(offsets) if y != offsets[0][0]), len(offsets))
+        wanted = [(y, x + step * i) for y, x in offsets[::size] for i in range(size)] if size else None
+        if wanted == offsets:
+            return step * size
+    return 0
 
 
 @jit(cached=False)

@@ -7,8 +7,19 @@ input channels at the same place, shuffled within the groups. `strips` says whic
 import numpy as np
 
 from pagnp.backends.numba_cpu.compile import jit
-from pagnp.backends.numba_cpu.stripkernel import GROUPS, PIXELS, SLIDES, point_strip, strip_products, strip_slide
-from pagnp.backends.numba_cpu.strips import FIELDS, ORIGIN, ROW, keep_those_with, locate, point
+from pagnp.backends.numba_cpu.slidekernel import SLIDES, strip_slide
+from pagnp.backends.numba_cpu.stripkernel import GROUPS, PIXELS, point_strip, strip_products
+from pagnp.backends.numba_cpu.strips import (
+    FIELDS,
+    ORIGIN,
+    ROW,
+    address,
+    are_inside,
+    begin_rows,
+    keep_those_with,
+    locate,
+    point,
+)
 from pagnp.backends.numba_cpu.threads import parallel
 from pagnp.contract import BLOCK
 
@@ -30,75 +41,64 @@ def conv2d_f32_depthwise(start, stop, shape, place, phases, taps, sites, arrays,
     sizes     (number of places, channels of a group, is_compact)
     epilogue  (mode, relu) as in the microkernel
     """
-    c, h_out, w_out, (count, group, is_compact) = shape[2], place[8], place[9], sizes
-    block = BLOCK // group  # taps
+    (_, w_in, c), h_out, w_out, (count, group, is_compact) = shape, place[8], place[9], sizes
+    may_slide = SLIDES and group == 1 and place[3] == 1
     tap_bytes, weights = np.empty(len(taps), np.int64), np.empty(len(taps), np.int64)
     for tap in range(len(taps)):
-        tap_bytes[tap] = (taps[tap, 0] * shape[1] + taps[tap, 1]) * c * 4
+        tap_bytes[tap] = (taps[tap, 0] * w_in + taps[tap, 1]) * c * 4
         weights[tap] = arrays[2] + taps[tap, 2] * c * 4
-    table = np.empty(len(taps) * PIXELS, np.int64)
-    totals = np.empty(c * PIXELS if len(taps) > block else 0, np.float32)
-    whole, part = np.empty((FIELDS, PIXELS), np.int64), np.empty((FIELDS, PIXELS), np.int64)
-    table_at, bytes_at, weights_at = address(table), address(tap_bytes), address(weights)
-    totals_at, whole_at, part_at = address(totals), address(whole), address(part)
-    back = np.empty(PIXELS, np.int64)
-    back_at = address(back)
-    slides = SLIDES and group == 1 and place[3] == 1
-    for number in range(start, stop):
-        y0, y1, x0, x1, oy, ox, are_neighbours = locate(
-            number * PIXELS, count, sites, is_compact, arrays[0], shape, place, whole
-        )
+    table, totals = np.empty(len(taps) * PIXELS, np.int64), np.empty(c * PIXELS, np.float32)
+    both = np.empty((2, FIELDS, PIXELS), np.int64)  # the strip, and what is left of it where the map lacks outputs
+    table_at, totals_at, bytes_at, weights_at = address(table), address(totals), address(tap_bytes), address(weights)
+    number = start
+    while number < stop:
+        bounds = locate(number * PIXELS, count, sites, is_compact, arrays[0], shape, place, both[0])
+        strips = 1
         for one in range(len(phases)):
             first_y, first_x, first_tap, n_taps = phases[one, 0], phases[one, 1], phases[one, 2], phases[one, 3]
-            at = whole_at
-            if oy + first_y >= h_out or ox + first_x >= w_out:
-                if not keep_those_with(first_y, first_x, place, whole, part):
-                    continue
-                at = part_at
+            is_part = bounds[4] + first_y >= h_out or bounds[5] + first_x >= w_out
+            if is_part and not keep_those_with(first_y, first_x, place, both):
+                continue
+            strip_at = address(both) + (FIELDS * PIXELS * 8 if is_part else 0)
             first = (first_y * w_out + first_x) * c * 4
-            residual = arrays[4] + first if arrays[4] != 0 else 0
-            rows_at = at + ROW * PIXELS * 8
-            ends = (arrays[3] + first, residual, arrays[5], arrays[6])
-            is_inside = y0 + phases[one, 4] >= 0 and y1 + phases[one, 5] < shape[0]
-            is_inside &= x0 + phases[one, 6] >= 0 and x1 + phases[one, 7] < shape[1]
-            columns = phases[one, 8]
-            if slides and is_inside and are_neighbours and at == whole_at and columns != 0 and n_taps <= block:
-                # To the left the pixels are taken in turn from the last one on.
-                step, origin = c * 4, whole[ORIGIN, 0]
-                if columns < 0:
-                    step, origin = -step, whole[ORIGIN, PIXELS - 1]
-                    for p in range(PIXELS):
-                        back[p] = whole[ROW, PIXELS - 1 - p]
-                    rows_at = back_at
-                for row in range(n_taps // abs(columns)):
-                    table[row] = origin + tap_bytes[first_tap + row * abs(columns)]
-                weights_of_phase = weights_at + first_tap * 8
-                strip_slide(table_at, step, weights_of_phase, c, n_taps, abs(columns), 0, 1, 1, rows_at, *ends, *epilogue)
+            ends = (arrays[3] + first, arrays[4] + first if arrays[4] != 0 else 0, arrays[5], arrays[6])
+            weights_of_phase, columns = weights_at + first_tap * 8, phases[one, 8]
+            is_inside = are_inside(bounds, phases, one, shape)
+            if may_slide and columns != 0 and is_inside and bounds[6] and not is_part and n_taps <= BLOCK:
+                if columns > 0 and len(phases) == 1:
+                    strips += min(w_in - 1 - phases[one, 7] - bounds[3], w_out - 1 - bounds[5]) // PIXELS
+                    strips = min(strips, stop - number)
+                rows_at = strip_at + begin_rows(both, tap_bytes, first_tap, n_taps, columns, table)
+                step = c * 4 if columns > 0 else -c * 4
+                sizes_of_rows = (c, n_taps, abs(columns), strips)
+                strip_slide(table_at, step, weights_of_phase, *sizes_of_rows, rows_at, *ends, *epilogue)
                 continue
             if is_inside:
-                point_strip(table_at, at + ORIGIN * PIXELS * 8, bytes_at + first_tap * 8, n_taps)
-            elif at == whole_at:
-                point(whole, taps, first_tap, n_taps, tap_bytes, shape, arrays[1], table)
+                point_strip(table_at, strip_at + ORIGIN * PIXELS * 8, bytes_at + first_tap * 8, n_taps)
             else:
-                point(part, taps, first_tap, n_taps, tap_bytes, shape, arrays[1], table)
-            for k in range(0, max(n_taps, 1), block):
-                terms = (table_at + k * PIXELS * 8, 0, weights_at + (first_tap + k) * 8, c, min(block, n_taps - k), 0)
-                flags = (np.int64(k == 0), np.int64(k + block >= n_taps))
-                if group == 1:
-                    _PRODUCTS_1(*terms, totals_at, *flags, rows_at, *ends, *epilogue)
-                elif group == 2:
-                    _PRODUCTS_2(*terms, totals_at, *flags, rows_at, *ends, *epilogue)
-                elif group == 4:
-                    _PRODUCTS_4(*terms, totals_at, *flags, rows_at, *ends, *epilogue)
-                else:
-                    _PRODUCTS_8(*terms, totals_at, *flags, rows_at, *ends, *epilogue)
+                point(both[int(is_part)], taps, first_tap, n_taps, tap_bytes, shape, arrays[1], table)
+            rows_at = strip_at + ROW * PIXELS * 8
+            _sum(group, table_at, weights_of_phase, c, n_taps, totals_at, rows_at, ends, epilogue)
+        number += strips
     # Numba frees an array after its last mention, and the kernels know only the addresses.
-    table[:1], weights[:1], tap_bytes[:1], totals[:1], whole[0, 0], part[0, 0], back[0] = 0, 0, 0, 0, 0, 0, 0
+    table[:1], totals[:1], tap_bytes[:1], weights[:1], both[0, 0, 0] = 0, 0, 0, 0, 0
 
 
 @jit(cached=False)
-def address(array):
-    return np.int64(array.ctypes.data)
+def _sum(group, table, weights, c, n_taps, totals, rows, ends, epilogue):
+    """Call strip_products for each block of a strip's sums."""
+    block = BLOCK // group  # taps
+    for k in range(0, max(n_taps, 1), block):
+        terms = (table + k * PIXELS * 8, weights + k * 8, c, min(block, n_taps - k))
+        sums = (totals, np.int64(k == 0), np.int64(k + block >= n_taps), rows)
+        if group == 1:
+            _PRODUCTS_1(*terms, *sums, *ends, *epilogue)
+        elif group == 2:
+            _PRODUCTS_2(*terms, *sums, *ends, *epilogue)
+        elif group == 4:
+            _PRODUCTS_4(*terms, *sums, *ends, *epilogue)
+        else:
+            _PRODUCTS_8(*terms, *sums, *ends, *epilogue)
 
 
 def convolve_narrow(x, weight, group, phases, taps, place, sites, is_compact, epilogue, out, threads):

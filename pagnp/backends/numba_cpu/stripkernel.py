@@ -18,22 +18,20 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from pagnp.backends.numba_cpu.compile import cpu_features, cpu_triple
 from pagnp.backends.numba_cpu.microkernel import TILES, internal_function
 from pagnp.backends.numba_cpu.vectorcode import I1, I32, I64, VectorCode
 
 PIXELS = 8  # accumulators: two fma units of four cycles each are busy with them
 LANES = TILES[0][2]
-SLIDES = "avx512f" in cpu_features() or cpu_triple().startswith(("aarch64", "arm64"))  # 32 registers: see _emit_slide
+HALVES = tuple(LANES >> i for i in range(LANES.bit_length()))  # lengths of vectors, down to 1
 GROUPS = tuple(size for size in (1, 2, 4, 8) if size <= LANES)  # input channels of a group that lie in one vector
 
 
-def _strip_products(group, slides):
+def _strip_products(group):
     """Make the intrinsic that adds the terms of some taps to a strip's sums and may finish them. All int64.
 
-    (table, step, weights, channels, taps, columns, totals, is_first, is_last, rows, out, residual, scale, shift, mode,
-     relu)
-    table      address of the taps' pixel addresses, PIXELS int64 a tap; slides: see below
+    (table, weights, channels, taps, totals, is_first, is_last, rows, out, residual, scale, shift, mode, relu)
+    table      address of the taps' pixel addresses, PIXELS int64 a tap
     weights    address of `taps` int64: the address of each tap's (group, channels) float32, an input channel a row
     channels   of x and of out, a multiple of `group`: output channel c reads the input channels of c's own group
     taps       at most BLOCK // group: one block of the dot-product rule
@@ -42,23 +40,20 @@ def _strip_products(group, slides):
     rows       address of PIXELS int64: byte offsets of the outputs from `out` and `residual`; the same place twice is
                written twice with the same values
     residual, scale, shift, mode, relu  as in microkernel.tile_epilogue
-    slides     the pixels of a strip and the taps of a row are neighbours, `step` bytes apart, and `columns` taps make a
-               row: then `table` holds one address a row, that of its first tap for the first pixel. Else step and
-               columns are not looked at.
     """
-    name = f"pagnp_strip_{'slide' if slides else 'products'}_{group}"
+    name = f"pagnp_strip_products_{group}"
 
     @intrinsic
     def strip_products(
-        typingctx, table, step, weights, channels, taps, columns, totals, is_first, is_last, rows, out, residual, scale,
-        shift, mode, relu,
+        typingctx, table, weights, channels, taps, totals, is_first, is_last, rows, out, residual, scale, shift, mode,
+        relu,
     ):  # fmt: skip
         def generate(context, builder, signature, arguments):
-            emit = functools.partial(_emit_products, group=group, slides=slides)
+            emit = functools.partial(_emit_products, group=group)
             builder.call(internal_function(builder.module, name, len(arguments), emit), arguments)
             return context.get_dummy_value()
 
-        return types.void(*[types.int64] * 16), generate
+        return types.void(*[types.int64] * 14), generate
 
     return strip_products
 
@@ -96,46 +91,40 @@ def point_strip(typingctx, table, origins, tap_bytes, taps):
     return types.void(*[types.int64] * 4), generate
 
 
-def _emit_products(function, group, slides):
+def _emit_products(function, group):
     """Emit strip_products."""
-    table, step, weights, channels, taps, columns, totals, is_first, is_last, rows, *arrays, mode, relu = function.args
+    table, weights, channels, taps, totals, is_first, is_last, rows, *arrays, mode, relu = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     row_bytes = builder.mul(channels, I64(4))
-
-    def add_tap(code, weight_at, byte, xs, sums):
-        row = builder.add(code.load_int(weight_at), byte)
-        for ci in range(group):
-            weight = code.load(builder.add(row, builder.mul(row_bytes, I64(ci))))
-            sums = [code.fma(weight, _of_group(code, x, group, ci), y) for x, y in zip(xs, sums, strict=True)]
-        return sums
+    first, last, has_residual = (
+        builder.icmp_signed("!=", value, I64(0)) for value in (is_first, is_last, arrays[1])
+    )
 
     def accumulate(code, byte):
-        if slides:
-            return _emit_slide(code, byte, (table, step, weights, taps, columns), add_tap)
-        return _emit_taps(
-            code, byte, (table, taps, weights), 0.0, lambda xs, at, sums: add_tap(code, at, byte, xs, sums)
-        )
+        def add_tap(xs, weight_at, sums):
+            row = builder.add(code.load_int(weight_at), byte)
+            for ci in range(group):
+                weight = code.load(builder.add(row, builder.mul(row_bytes, I64(ci))))
+                sums = [code.fma(weight, _of_group(code, x, group, ci), y) for x, y in zip(xs, sums, strict=True)]
+            return sums
+
+        return _emit_taps(code, byte, (table, taps, weights), 0.0, add_tap)
 
     def finish(code, byte, sums):
         at = builder.add(totals, byte)
         places = [builder.add(at, builder.mul(row_bytes, I64(p))) for p in range(PIXELS)]
-        sums = code.when(
-            builder.icmp_signed("==", is_first, I64(0)),
-            sums,
-            lambda sums: [builder.fadd(code.load(a), y) for a, y in zip(places, sums, strict=True)],
-        )
-        with builder.if_else(builder.icmp_signed("!=", is_last, I64(0))) as (last, between):
-            with last:
-                _emit_epilogue(code, byte, sums, rows, arrays, mode, relu)
+        earlier = lambda sums: [builder.fadd(code.load(a), y) for a, y in zip(places, sums, strict=True)]
+        sums = code.when(builder.not_(first), sums, earlier)
+        with builder.if_else(last) as (end, between):
+            with end:
+                emit_epilogue(code, byte, sums, rows, arrays, has_residual, mode, relu)
             with between:
                 for place, value in zip(places, sums, strict=True):
                     code.store(value, place)
 
-    sizes = [lanes for lanes in _halves() if lanes >= group]
     # Not where totals or outputs are read and written in place: twice would be once too often.
-    alone = builder.and_(builder.icmp_signed("!=", is_first, I64(0)), builder.icmp_signed("!=", is_last, I64(0)))
-    overlaps = builder.and_(alone, builder.icmp_signed("==", arrays[1], I64(0)))
-    _emit_channels(builder, sizes, channels, overlaps, accumulate, finish)
+    overlaps = builder.and_(builder.and_(first, last), builder.not_(has_residual))
+    emit_channels(builder, [lanes for lanes in HALVES if lanes >= group], channels, overlaps, accumulate, finish)
     builder.ret_void()
 
 
@@ -154,8 +143,8 @@ def _emit_maxima(function):
             code, byte, (table, taps, I64(0)), start, lambda xs, _, best: [*map(larger, xs, best)]
         )
 
-    _emit_channels(
-        builder, _halves(), channels, I1(1), accumulate, lambda code, byte, best: _emit_store(code, byte, best, rows, out)
+    emit_channels(
+        builder, HALVES, channels, I1(1), accumulate, lambda code, byte, best: _emit_store(code, byte, best, rows, out)
     )
     builder.ret_void()
 
@@ -172,16 +161,11 @@ def _emit_means(function):
         counts = [code.broadcast(code.load_float(divisors, 4 * p)) for p in range(PIXELS)]
         _emit_store(code, byte, [*map(builder.fdiv, sums, counts)], rows, out)
 
-    _emit_channels(builder, _halves(), channels, I1(1), accumulate, finish)
+    emit_channels(builder, HALVES, channels, I1(1), accumulate, finish)
     builder.ret_void()
 
 
-def _halves():
-    """Return the lengths of vectors, halved down to 1."""
-    return [LANES >> i for i in range(LANES.bit_length())]
-
-
-def _emit_channels(builder, sizes, channels, overlaps, accumulate, finish):
+def emit_channels(builder, sizes, channels, overlaps, accumulate, finish):
     """Emit the loops over the channels, `sizes` at a time.
 
     overlaps  where it holds, what is left behind whole vectors is one more vector that ends with the last channel: some
@@ -219,31 +203,6 @@ def _emit_taps(code, byte, taps, start, operation):
     return tap.after[3:]
 
 
-def _emit_slide(code, byte, taps, add_tap):
-    """Emit the loops over rows of taps, in each over its taps; return the sums.
-
-    The strip's pixels move on by one from tap to tap. They stay in registers, so that each input is loaded once a row.
-    """
-    table, step, weights, count, columns = taps
-    builder = code.builder
-    with code.repeat(count, table, weights, *[code.constant(0.0)] * PIXELS) as row:
-        left, entry, weight_at, *sums = row.values
-        at = builder.add(code.load_int(entry), byte)
-        window = []
-        for _ in range(PIXELS - 1):
-            window.append(code.load(at))
-            at = builder.add(at, step)
-        with code.repeat(columns, at, weight_at, *window, *sums) as tap:
-            columns_left, at, weight_at, *values = tap.values
-            window, sums = [*values[: PIXELS - 1], code.load(at)], values[PIXELS - 1 :]
-            sums = add_tap(code, weight_at, byte, window, sums)
-            at, weight_at = builder.add(at, step), builder.add(weight_at, I64(8))
-            tap.again(builder.sub(columns_left, I64(1)), at, weight_at, *window[1:], *sums)
-        weight_at, sums = tap.after[2], tap.after[2 + PIXELS :]
-        row.again(builder.sub(left, columns), builder.add(entry, I64(8)), weight_at, *sums)
-    return row.after[3:]
-
-
 def _of_group(code, x, group, ci):
     """Return, in each lane, the input channel `ci` of that lane's group."""
     if group == 1:
@@ -252,7 +211,7 @@ def _of_group(code, x, group, ci):
     return code.builder.shuffle_vector(x, x, ir.Constant(ir.VectorType(I32, code.lanes), lanes))
 
 
-def _emit_epilogue(code, byte, sums, rows, arrays, mode, relu):
+def emit_epilogue(code, byte, sums, rows, arrays, has_residual, mode, relu):
     """Emit norm or bias, residual, relu and store of the strip's sums at the channels from `byte` on."""
     builder = code.builder
     out, residual, scale, shift = arrays
@@ -272,7 +231,7 @@ def _emit_epilogue(code, byte, sums, rows, arrays, mode, relu):
 
     sums = code.when(builder.icmp_signed("==", mode, I64(1)), sums, norm)
     sums = code.when(builder.icmp_signed("==", mode, I64(2)), sums, bias)
-    sums = code.when(builder.icmp_signed("!=", residual, I64(0)), sums, add)
+    sums = code.when(has_residual, sums, add)
     sums = code.when(builder.icmp_signed("!=", relu, I64(0)), sums, lambda sums: [code.relu(y) for y in sums])
     _emit_store(code, byte, sums, rows, out)
 
@@ -299,5 +258,4 @@ def _emit_point(function):
     builder.ret_void()
 
 
-strip_products = tuple(_strip_products(group, False) for group in GROUPS)
-strip_slide = _strip_products(1, True)
+strip_products = tuple(_strip_products(group) for group in GROUPS)

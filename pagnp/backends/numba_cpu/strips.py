@@ -15,9 +15,10 @@ from pagnp.backends.numba_cpu.compile import jit
 from pagnp.backends.numba_cpu.stripkernel import PIXELS
 
 # Fields of a strip, PIXELS int64 each: y and x of the input pixel that the taps are counted from, the address of that
-# pixel, oy and ox of the output of phase (0, 0), the byte offset of its row in the output.
-FIELDS = 6
-Y, X, ORIGIN, OY, OX, ROW = range(FIELDS)
+# pixel, oy and ox of the output of phase (0, 0), the byte offset of its row in the output; these from the last
+# one on, if they are neighbours.
+FIELDS = 7
+Y, X, ORIGIN, OY, OX, ROW, BACK = range(FIELDS)
 _FAR = 1 << 40
 
 
@@ -70,6 +71,7 @@ def locate(number, count, sites, is_compact, x_at, shape, place, strip):
             for p in range(PIXELS):
                 strip[Y, p], strip[X, p], strip[OY, p], strip[OX, p] = y, x + p * stride_x, oy, ox + p * step_x
                 strip[ORIGIN, p], strip[ROW, p] = origin + p * stride_x * c * 4, row + p * step_x * c * 4
+                strip[BACK, p] = row + (PIXELS - 1 - p) * step_x * c * 4
             last = PIXELS - 1
             return y, y, x, x + last * stride_x, oy, ox + last * step_x, True
     low_y, high_y, low_x, high_x, high_oy, high_ox = _FAR, -_FAR, _FAR, -_FAR, -_FAR, -_FAR
@@ -94,21 +96,40 @@ def _divided(at, grid_h, grid_w):
 
 
 @jit(cached=False)
-def keep_those_with(first_y, first_x, place, strip, kept):
-    """Fill `kept` with the places of `strip` whose output at (oy + first_y, ox + first_x) the map has.
+def are_inside(bounds, phases, one, shape):
+    """Return whether all taps of phase number `one` are inside the map at the places with these bounds (of `locate`)."""
+    inside_y = bounds[0] + phases[one, 4] >= 0 and bounds[1] + phases[one, 5] < shape[0]
+    return inside_y and bounds[2] + phases[one, 6] >= 0 and bounds[3] + phases[one, 7] < shape[1]
+
+
+@jit(cached=False)
+def keep_those_with(first_y, first_x, place, both):
+    """Fill both[1] with the places of both[0] whose output at (oy + first_y, ox + first_x) the map has.
 
     A place without is replaced by one with. Returns False if no place has one.
     """
     h_out, w_out = place[8], place[9]
     last = -1
     for p in range(PIXELS):
-        if strip[OY, p] + first_y < h_out and strip[OX, p] + first_x < w_out:
+        if both[0, OY, p] + first_y < h_out and both[0, OX, p] + first_x < w_out:
             last = p
     for p in range(PIXELS if last >= 0 else 0):
-        has = strip[OY, p] + first_y < h_out and strip[OX, p] + first_x < w_out
+        has = both[0, OY, p] + first_y < h_out and both[0, OX, p] + first_x < w_out
         for field in range(FIELDS):
-            kept[field, p] = strip[field, p if has else last]
+            both[1, field, p] = both[0, field, p if has else last]
     return last >= 0
+
+
+@jit(cached=False)
+def begin_rows(both, tap_bytes, first_tap, n_taps, columns, table):
+    """Fill `table` for slidekernel: the address of the first input of each row of taps; `columns` as in one_phase.
+
+    returns  where in the strip its row offsets are, in bytes: to the left the pixels are taken from the last one on
+    """
+    origin = both[0, ORIGIN, 0 if columns > 0 else PIXELS - 1]
+    for row in range(n_taps // abs(columns)):
+        table[row] = origin + tap_bytes[first_tap + row * abs(columns)]
+    return (ROW if columns > 0 else BACK) * PIXELS * 8
 
 
 @jit(cached=False)
@@ -124,3 +145,9 @@ def point(strip, taps, first, count, tap_bytes, shape, outside, table):
         for p in range(PIXELS):
             inside = 0 <= strip[Y, p] + dy < h_in and 0 <= strip[X, p] + dx < w_in
             table[tap * PIXELS + p] = strip[ORIGIN, p] + offset if inside else outside
+
+
+@jit(cached=False)
+def address(array):
+    """Return the address of an array as int64: Numba makes a float64 of uint64 and int64."""
+    return np.int64(array.ctypes.data)

@@ -11,6 +11,7 @@ import numpy as np
 
 from pagnp.backends.numba_cpu.conv import NO_SITES, Epilogue, convolve, pack_matrix, tap_offsets
 from pagnp.backends.numba_cpu.depthwise import convolve_narrow, is_narrow
+from pagnp.backends.numba_cpu.depthwise_transpose import serves, upsample_depthwise
 from pagnp.backends.numba_cpu.strips import phase
 
 _NOWHERE = 1 << 40  # as an offset: outside any map
@@ -31,6 +32,9 @@ def conv_transpose2d(
     epilogue = Epilogue(scale, shift, bias, residual, relu)
     if is_narrow(c_in // groups, c_group):
         rows, group = np.ascontiguousarray(grouped).reshape(-1, groups * c_group), c_group
+        if group == 1 and serves((k_h, k_w), stride, padding, dilation):
+            upsample_depthwise(x, rows, (k_h, k_w), stride, padding, dilation, epilogue, out, threads)
+            return
         phases, taps = _all_phases((k_h, k_w), (h_out, w_out), (padding[0], padding[2]), stride, dilation, group)
         place = (-(-h_out // stride[0]), -(-w_out // stride[1]), 1, 1, 0, 0, *stride, h_out, w_out)
         convolve_narrow(x, rows, group, phases, taps, place, NO_SITES, 0, epilogue, out, threads)

@@ -15,7 +15,6 @@ from pagnp.backends.numba_cpu.strips import (
     ROW,
     address,
     are_inside,
-    begin_rows,
     keep_those_with,
     locate,
     point,
@@ -42,7 +41,7 @@ def conv2d_f32_depthwise(start, stop, shape, place, phases, taps, sites, arrays,
     epilogue  (mode, relu) as in the microkernel
     """
     (_, w_in, c), h_out, w_out, (count, group, is_compact) = shape, place[8], place[9], sizes
-    may_slide = SLIDES and group == 1 and place[3] == 1
+    may_slide = SLIDES and group == len(phases) == place[3] == 1 and len(taps) <= BLOCK
     tap_bytes, weights = np.empty(len(taps), np.int64), np.empty(len(taps), np.int64)
     for tap in range(len(taps)):
         tap_bytes[tap] = (taps[tap, 0] * w_in + taps[tap, 1]) * c * 4
@@ -64,20 +63,18 @@ def conv2d_f32_depthwise(start, stop, shape, place, phases, taps, sites, arrays,
             ends = (arrays[3] + first, arrays[4] + first if arrays[4] != 0 else 0, arrays[5], arrays[6])
             weights_of_phase, columns = weights_at + first_tap * 8, phases[one, 8]
             is_inside = are_inside(bounds, phases, one, shape)
-            if may_slide and columns != 0 and is_inside and bounds[6] and not is_part and n_taps <= BLOCK:
-                if columns > 0 and len(phases) == 1:
-                    strips += min(w_in - 1 - phases[one, 7] - bounds[3], w_out - 1 - bounds[5]) // PIXELS
-                    strips = min(strips, stop - number)
-                rows_at = strip_at + begin_rows(both, tap_bytes, first_tap, n_taps, columns, table)
-                step = c * 4 if columns > 0 else -c * 4
-                sizes_of_rows = (c, n_taps, abs(columns), strips)
-                strip_slide(table_at, step, weights_of_phase, *sizes_of_rows, rows_at, *ends, *epilogue)
+            rows_at = strip_at + ROW * PIXELS * 8
+            if may_slide and columns > 0 and is_inside and bounds[6]:
+                strips += min(w_in - 1 - phases[one, 7] - bounds[3], w_out - 1 - bounds[5]) // PIXELS
+                strips = min(strips, stop - number)
+                for line in range(n_taps // columns):
+                    table[line] = both[0, ORIGIN, 0] + tap_bytes[line * columns]
+                strip_slide(table_at, c * 4, weights_at, c, n_taps, columns, strips, rows_at, *ends, *epilogue)
                 continue
             if is_inside:
                 point_strip(table_at, strip_at + ORIGIN * PIXELS * 8, bytes_at + first_tap * 8, n_taps)
             else:
                 point(both[int(is_part)], taps, first_tap, n_taps, tap_bytes, shape, arrays[1], table)
-            rows_at = strip_at + ROW * PIXELS * 8
             _sum(group, table_at, weights_of_phase, c, n_taps, totals_at, rows_at, ends, epilogue)
         number += strips
     # Numba frees an array after its last mention, and the kernels know only the addresses.

@@ -15,10 +15,9 @@ from pagnp.backends.numba_cpu.compile import jit
 from pagnp.backends.numba_cpu.stripkernel import PIXELS
 
 # Fields of a strip, PIXELS int64 each: y and x of the input pixel that the taps are counted from, the address of that
-# pixel, oy and ox of the output of phase (0, 0), the byte offset of its row in the output; these from the last
-# one on, if they are neighbours.
-FIELDS = 7
-Y, X, ORIGIN, OY, OX, ROW, BACK = range(FIELDS)
+# pixel, oy and ox of the output of phase (0, 0), the byte offset of its row in the output.
+FIELDS = 6
+Y, X, ORIGIN, OY, OX, ROW = range(FIELDS)
 _FAR = 1 << 40
 
 
@@ -42,13 +41,10 @@ def phase(first_y, first_x, first_tap, offsets):
 
 
 def _columns(offsets):
-    """Return how many taps make a row of neighbours, negative where they run to the left; 0 if the rows differ."""
-    for step in (1, -1):
-        size = next((i for i, (y, _) in enumerate(offsets) if y != offsets[0][0]), len(offsets))
-        wanted = [(y, x + step * i) for y, x in offsets[::size] for i in range(size)] if size else None
-        if wanted == offsets:
-            return step * size
-    return 0
+    """Return how many taps make a row of neighbours; 0 if the rows differ."""
+    size = next((i for i, (y, _) in enumerate(offsets) if y != offsets[0][0]), len(offsets))
+    wanted = [(y, x + i) for y, x in offsets[::size] for i in range(size)] if size else None
+    return size if wanted == offsets else 0
 
 
 @jit(cached=False)
@@ -71,7 +67,6 @@ def locate(number, count, sites, is_compact, x_at, shape, place, strip):
             for p in range(PIXELS):
                 strip[Y, p], strip[X, p], strip[OY, p], strip[OX, p] = y, x + p * stride_x, oy, ox + p * step_x
                 strip[ORIGIN, p], strip[ROW, p] = origin + p * stride_x * c * 4, row + p * step_x * c * 4
-                strip[BACK, p] = row + (PIXELS - 1 - p) * step_x * c * 4
             last = PIXELS - 1
             return y, y, x, x + last * stride_x, oy, ox + last * step_x, True
     low_y, high_y, low_x, high_x, high_oy, high_ox = _FAR, -_FAR, _FAR, -_FAR, -_FAR, -_FAR
@@ -118,18 +113,6 @@ def keep_those_with(first_y, first_x, place, both):
         for field in range(FIELDS):
             both[1, field, p] = both[0, field, p if has else last]
     return last >= 0
-
-
-@jit(cached=False)
-def begin_rows(both, tap_bytes, first_tap, n_taps, columns, table):
-    """Fill `table` for slidekernel: the address of the first input of each row of taps; `columns` as in one_phase.
-
-    returns  where in the strip its row offsets are, in bytes: to the left the pixels are taken from the last one on
-    """
-    origin = both[0, ORIGIN, 0 if columns > 0 else PIXELS - 1]
-    for row in range(n_taps // abs(columns)):
-        table[row] = origin + tap_bytes[first_tap + row * abs(columns)]
-    return (ROW if columns > 0 else BACK) * PIXELS * 8
 
 
 @jit(cached=False)

@@ -18,6 +18,7 @@ from pagnp.backends.numba_cpu.strips import (
     keep_those_with,
     locate,
     point,
+    tap_distances,
 )
 from pagnp.backends.numba_cpu.threads import parallel
 from pagnp.contract import BLOCK
@@ -43,8 +44,8 @@ def conv2d_f32_depthwise(start, stop, shape, place, phases, taps, sites, arrays,
     (_, w_in, c), h_out, w_out, (count, group, is_compact) = shape, place[8], place[9], sizes
     may_slide = SLIDES and group == len(phases) == place[3] == 1 and len(taps) <= BLOCK
     tap_bytes, weights = np.empty(len(taps), np.int64), np.empty(len(taps), np.int64)
+    tap_distances(taps, shape, tap_bytes)
     for tap in range(len(taps)):
-        tap_bytes[tap] = (taps[tap, 0] * w_in + taps[tap, 1]) * c * 4
         weights[tap] = arrays[2] + taps[tap, 2] * c * 4
     table, totals = np.empty(len(taps) * PIXELS, np.int64), np.empty(c * PIXELS, np.float32)
     both = np.empty((2, FIELDS, PIXELS), np.int64)  # the strip, and what is left of it where the map lacks outputs

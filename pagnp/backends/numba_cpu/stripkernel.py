@@ -23,6 +23,7 @@ from pagnp.backends.numba_cpu.vectorcode import I1, I32, I64, VectorCode
 
 PIXELS = 8  # accumulators: two fma units of four cycles each are busy with them
 LANES = TILES[0][2]
+WIDE = PIXELS // 2  # vectors of two pixels
 HALVES = tuple(LANES >> i for i in range(LANES.bit_length()))  # lengths of vectors, down to 1
 GROUPS = tuple(size for size in (1, 2, 4, 8) if size <= LANES)  # input channels of a group that lie in one vector
 
@@ -133,20 +134,11 @@ def _emit_maxima(function):
     table, channels, taps, rows, out = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
 
-    def larger(v, best):
+    def larger(best, v):
         best = builder.select(builder.fcmp_ordered(">", v, best), v, best)
         return builder.select(builder.fcmp_unordered("uno", v, v), v, best)
 
-    def accumulate(code, byte):
-        start = float("-inf")
-        return _emit_taps(
-            code, byte, (table, taps, I64(0)), start, lambda xs, _, best: [*map(larger, xs, best)]
-        )
-
-    emit_channels(
-        builder, HALVES, channels, I1(1), accumulate, lambda code, byte, best: _emit_store(code, byte, best, rows, out)
-    )
-    builder.ret_void()
+    _emit_folds(builder, (table, taps), channels, (float("-inf"), larger), lambda code, p, best: best, rows, out)
 
 
 def _emit_means(function):
@@ -154,26 +146,66 @@ def _emit_means(function):
     table, channels, taps, rows, out, divisors = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
 
+    def mean(code, p, total):
+        at = builder.add(divisors, builder.mul(p, I64(4)))
+        return builder.fdiv(total, code.broadcast(code.load_float(at)))
+
+    _emit_folds(builder, (table, taps), channels, (0.0, builder.fadd), mean, rows, out)
+
+
+def _emit_folds(builder, taps, channels, fold, finish, rows, out):
+    """Emit out[p] = finish(code, p, the fold = (start, operation) of the taps = (table, count) of pixel p)."""
+    start, operation = fold
+    with VectorCode(builder, LANES).repeat(I64(PIXELS), I64(0)) as pair:
+        _emit_pair(VectorCode(builder, LANES), pair, taps, channels, fold, finish, rows, out)
+
     def accumulate(code, byte):
-        return _emit_taps(code, byte, (table, taps, I64(0)), 0.0, lambda xs, _, sums: [*map(builder.fadd, sums, xs)])
+        return _emit_taps(code, byte, (*taps, I64(0)), start, lambda xs, _, values: [*map(operation, values, xs)])
 
-    def finish(code, byte, sums):
-        counts = [code.broadcast(code.load_float(divisors, 4 * p)) for p in range(PIXELS)]
-        _emit_store(code, byte, [*map(builder.fdiv, sums, counts)], rows, out)
+    def store(code, byte, values):
+        emit_store(code, byte, [finish(code, I64(p), value) for p, value in enumerate(values)], rows, out)
 
-    emit_channels(builder, HALVES, channels, I1(1), accumulate, finish)
+    whole = builder.mul(builder.sdiv(channels, I64(WIDE * LANES)), I64(WIDE * LANES))
+    emit_channels(builder, HALVES, channels, I1(1), accumulate, store, whole)
     builder.ret_void()
 
 
-def emit_channels(builder, sizes, channels, overlaps, accumulate, finish):
-    """Emit the loops over the channels, `sizes` at a time.
+def _emit_pair(code, pair, taps, channels, fold, finish, rows, out):
+    """Emit the loop over WIDE vectors of channels at a time, for two pixels of a strip.
+
+    As many accumulators as a vector of every pixel has, but the inputs are read as they lie in memory: maps that come
+    from there take half the time.
+    """
+    builder, (table, count), (start, operation) = code.builder, taps, fold
+    left, first = pair.values
+    place = builder.mul(first, I64(8))
+    size = 4 * WIDE * LANES
+    with code.repeat(builder.sdiv(channels, I64(WIDE * LANES)), I64(0)) as vectors:
+        vectors_left, byte = vectors.values
+        with code.repeat(count, builder.add(table, place), *[code.constant(start)] * (2 * WIDE)) as tap:
+            taps_left, entry, *values = tap.values
+            for i in range(2):
+                at = builder.add(code.load_int(entry, 8 * i), byte)
+                for v in range(WIDE):
+                    values[i * WIDE + v] = operation(values[i * WIDE + v], code.load(at, 4 * LANES * v))
+            tap.again(builder.sub(taps_left, I64(1)), builder.add(entry, I64(8 * PIXELS)), *values)
+        for i in range(2):
+            at = builder.add(builder.add(out, byte), code.load_int(builder.add(rows, place), 8 * i))
+            for v in range(WIDE):
+                value = finish(code, builder.add(first, I64(i)), tap.after[2 + i * WIDE + v])
+                code.store(value, at, 4 * LANES * v)
+        vectors.again(builder.sub(vectors_left, I64(1)), builder.add(byte, I64(size)))
+    pair.again(builder.sub(left, I64(2)), builder.add(first, I64(2)))
+
+
+def emit_channels(builder, sizes, channels, overlaps, accumulate, finish, done=I64(0)):
+    """Emit the loops over the channels from `done` on, `sizes` at a time.
 
     overlaps  where it holds, what is left behind whole vectors is one more vector that ends with the last channel: some
               outputs are computed twice
     accumulate(code, byte) returns the strip's values at the channels from `byte` on, finish(code, byte, values) writes
     them.
     """
-    done = I64(0)
     for lanes in sizes:
         code = VectorCode(builder, lanes)
         fits = builder.and_(overlaps, builder.icmp_signed(">=", channels, I64(lanes)))
@@ -233,10 +265,10 @@ def emit_epilogue(code, byte, sums, rows, arrays, has_residual, mode, relu):
     sums = code.when(builder.icmp_signed("==", mode, I64(2)), sums, bias)
     sums = code.when(has_residual, sums, add)
     sums = code.when(builder.icmp_signed("!=", relu, I64(0)), sums, lambda sums: [code.relu(y) for y in sums])
-    _emit_store(code, byte, sums, rows, out)
+    emit_store(code, byte, sums, rows, out)
 
 
-def _emit_store(code, byte, values, rows, out):
+def emit_store(code, byte, values, rows, out):
     """Emit the stores of a strip's values at the channels from `byte` on."""
     at = code.builder.add(out, byte)
     for p, value in enumerate(values):

@@ -131,6 +131,13 @@ def point(strip, taps, first, count, tap_bytes, shape, outside, table):
 
 
 @jit(cached=False)
+def tap_distances(taps, shape, tap_bytes):
+    """Fill `tap_bytes` (t,) int64 with each tap's offset in x, of `shape` (h_in, w_in, c), in bytes."""
+    for tap in range(len(taps)):
+        tap_bytes[tap] = (taps[tap, 0] * shape[1] + taps[tap, 1]) * shape[2] * 4
+
+
+@jit(cached=False)
 def address(array):
     """Return the address of an array as int64: Numba makes a float64 of uint64 and int64."""
     return np.int64(array.ctypes.data)

@@ -4,13 +4,14 @@ import numpy as np
 
 from pagnp.backends.constants import L2_EPSILON
 from pagnp.backends.numba_cpu.compile import jit
+from pagnp.backends.numba_cpu.expkernel import exp_floats
 from pagnp.backends.numba_cpu.grain import COSTLY, SIMPLE, grain
 from pagnp.backends.numba_cpu.scalar_fma import fma32
 from pagnp.backends.numba_cpu.threads import parallel
-from pagnp.backends.numba_cpu.transcendental import exp32
 from pagnp.contract import BLOCK
 
 CHANNELS = 64  # channels of one task of global_mean: four vectors of AVX-512
+FEW_CHANNELS = 12  # below, softmax has pixels in its vectors
 TILE = 2048  # elements that softmax takes through its three passes while they are in the first-level cache
 
 
@@ -42,19 +43,21 @@ def softmax_f32(start, stop, x, out):
     """out[r] = softmax of x[r] for rows [start, stop); x, out (rows, c)."""
     c = x.shape[1]
     tile = max(TILE // c, 1)
+    turned, largest, total = np.empty(tile * c, np.float32), np.empty(tile, np.float32), np.empty(tile, np.float32)
     for first in range(start, stop, tile):
         last = min(first + tile, stop)
+        if c < FEW_CHANNELS:
+            softmax_across_pixels(x[first:last], turned, largest, total, out[first:last])
+            continue
         for r in range(first, last):
-            z = x[r]
-            y = out[r]
-            largest = z[0]
+            z, y = x[r], out[r]
+            m = z[0]
             for k in range(1, c):
-                largest = z[k] if z[k] > largest else largest
+                m = z[k] if z[k] > m else m
             for k in range(c):
-                y[k] = z[k] - largest
-        flat = out[first:last].reshape(-1)  # exp runs on whole vectors whatever the number of channels
-        for i in range(flat.size):
-            flat[i] = exp32(flat[i])
+                y[k] = z[k] - m
+        y_at = np.int64(out.ctypes.data) + first * c * 4
+        exp_floats(y_at, y_at, (last - first) * c)
         for r in range(first, last):
             y = out[r]
             s = np.float32(0)
@@ -62,6 +65,59 @@ def softmax_f32(start, stop, x, out):
                 s += y[k]
             for k in range(c):
                 y[k] /= s
+
+
+@jit(cached=False)
+def softmax_across_pixels(x, turned, largest, total, out):
+    """The same with the channels of all pixels turned into rows, so that vectors are full of pixels.
+
+    turned, largest, total  room for x.size, and twice for the number of pixels
+    """
+    n, c = x.shape
+    z, x_flat, out_flat, largest, total = turned[: n * c], x.reshape(-1), out.reshape(-1), largest[:n], total[:n]
+    turn(x_flat, n, c, z)
+    largest[:] = z[:n]
+    for k in range(1, c):
+        row = z[k * n : (k + 1) * n]
+        for r in range(n):
+            largest[r] = row[r] if row[r] > largest[r] else largest[r]
+    for k in range(c):
+        row = z[k * n : (k + 1) * n]
+        for r in range(n):
+            row[r] -= largest[r]
+    z_at = np.int64(turned.ctypes.data)
+    exp_floats(z_at, z_at, n * c)
+    total[:] = np.float32(0)
+    for k in range(c):
+        row = z[k * n : (k + 1) * n]
+        for r in range(n):
+            total[r] += row[r]
+    for k in range(c):
+        row = z[k * n : (k + 1) * n]
+        for r in range(n):
+            row[r] /= total[r]
+    turn(z, c, n, out_flat)
+
+
+@jit(cached=False)
+def turn(x, n, c, out):
+    """out (c, n) = the transpose of x (n, c), both flat. Pairs, those of two-way gates, become shuffles of vectors."""
+    if c == 2:
+        for r in range(n):
+            out[r] = x[2 * r]
+            out[n + r] = x[2 * r + 1]
+    elif n == 2:
+        for r in range(c):
+            out[2 * r] = x[r]
+            out[2 * r + 1] = x[c + r]
+    elif n > c:
+        for k in range(c):
+            for r in range(n):
+                out[k * n + r] = x[r * c + k]
+    else:
+        for r in range(n):
+            for k in range(c):
+                out[k * n + r] = x[r * c + k]
 
 
 @jit

@@ -24,6 +24,7 @@ from pagnp.backends.constants import (
     SQRT2,
 )
 from pagnp.backends.numba_cpu.compile import jit
+from pagnp.backends.numba_cpu.expkernel import exp10_floats, exp_floats, sigmoid_floats
 from pagnp.backends.numba_cpu.grain import COSTLY, grain
 from pagnp.backends.numba_cpu.threads import parallel
 
@@ -103,20 +104,17 @@ def log32(x):
 @jit
 def transcendental_f32(start, stop, op, x, out):
     """out[i] = op(x[i]) for i in [start, stop); x, out (size,) float32."""
-    x = x[start:stop]
-    out = out[start:stop]
-    if op == EXP:
-        for i in range(out.size):
-            out[i] = exp32(x[i])
-    elif op == EXP10:
-        for i in range(out.size):
-            out[i] = np.float32(exp64(np.float64(x[i]) * LN10))
-    elif op == LOG:
-        for i in range(out.size):
+    if op == LOG:
+        for i in range(start, stop):
             out[i] = log32(x[i])
+        return
+    ends = np.int64(x.ctypes.data) + start * 4, np.int64(out.ctypes.data) + start * 4, stop - start
+    if op == EXP:
+        exp_floats(*ends)
+    elif op == EXP10:
+        exp10_floats(*ends)
     else:
-        for i in range(out.size):
-            out[i] = np.float32(1.0 / (1.0 + exp64(-np.float64(x[i]))))
+        sigmoid_floats(*ends)
 
 
 def exp(x, out, threads=1):

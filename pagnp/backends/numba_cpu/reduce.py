@@ -151,6 +151,12 @@ def l2_normalize_f32(start, stop, x, out):
 
     Four rows at a time: each sum is one chain, in which every fma waits for the one before.
     """
+    if x.shape[1] < FEW_CHANNELS:
+        tile = TILE // x.shape[1]
+        turned, total = np.empty(tile * x.shape[1], np.float32), np.empty(tile, np.float32)
+        for first in range(start, stop, tile):
+            l2_across_pixels(x[first : min(first + tile, stop)], turned, total, out[first : min(first + tile, stop)])
+        return
     for first in range(start, stop, 4):
         rows = (first, min(first + 1, stop - 1), min(first + 2, stop - 1), min(first + 3, stop - 1))
         totals = sums_of_squares(x[rows[0]], x[rows[1]], x[rows[2]], x[rows[3]])
@@ -159,6 +165,26 @@ def l2_normalize_f32(start, stop, x, out):
             v, y = x[rows[i]], out[rows[i]]
             for ci in range(v.size):
                 y[ci] = v[ci] / length
+
+
+@jit(cached=False)
+def l2_across_pixels(x, turned, total, out):
+    """The same for fewer channels than BLOCK, turned as in softmax_across_pixels."""
+    n, c = x.shape
+    z, total = turned[: n * c], total[:n]
+    turn(x.reshape(-1), n, c, z)
+    total[:] = np.float32(0)
+    for k in range(c):
+        row = z[k * n : (k + 1) * n]
+        for r in range(n):
+            total[r] = fma32(row[r], row[r], total[r])
+    for r in range(n):
+        total[r] = np.sqrt(total[r]) + np.float32(L2_EPSILON)
+    for k in range(c):
+        row = z[k * n : (k + 1) * n]
+        for r in range(n):
+            row[r] /= total[r]
+    turn(z, c, n, out.reshape(-1))
 
 
 @jit(cached=False)

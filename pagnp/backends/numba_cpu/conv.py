@@ -1,7 +1,7 @@
 """conv2d on the CPU: weights packed for the tiles, and which kernel computes what.
 
-`conv_plain` is the definition line by line; `conv2d` gives its bits through `conv_tiles`, or `depthwise` where every
-channel has a filter of its own.
+`conv_plain` is the definition line by line; `conv2d` gives its bits through `conv_tiles`, or `depthwise` where groups
+are narrower than a vector.
 """
 
 import functools
@@ -31,9 +31,9 @@ NO_SITES = np.empty(0, np.int32)
 class PackedWeight:
     """A conv's weight as the kernels read it.
 
-    panels   (groups, ceil(c_out/width), steps, width) float32, steps = k_h*k_w*c_in; depthwise: (k_h*k_w, groups).
+    panels   (groups, ceil(c_out/width), steps, width) float32, steps = k_h*k_w*c_in; narrow: (steps, channels).
              Channels are padded with zeros to whole panels, the reduction never.
-    kernel   (k_h, k_w);  c_in, c_out  channels of one group;  kind  index into ALL_TILES, or DEPTHWISE
+    kernel   (k_h, k_w);  c_in, c_out  channels of one group;  kind  index into ALL_TILES, or NARROW
     """
 
     panels: np.ndarray
@@ -45,7 +45,7 @@ class PackedWeight:
     skips: bool = False
 
 
-DEPTHWISE = -1
+NARROW = -1
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def pack_matrix(matrix, kernel, groups, c_in):
     steps, c_out = matrix.shape
     c_group = c_out // groups
     if groups > 1 and is_narrow(c_in, c_group):
-        return PackedWeight(np.array(matrix, order="C"), kernel, groups, c_in, c_group, DEPTHWISE)
+        return PackedWeight(np.array(matrix, order="C"), kernel, groups, c_in, c_group, NARROW)
     costs = [-(-c_group // width) * width / speed for (_, width, _), speed in zip(ALL_TILES, _TILE_SPEED, strict=True)]
     kind = costs.index(min(costs))
     width = ALL_TILES[kind][1]
@@ -153,10 +153,12 @@ def convolve(x, packed, run, taps, place, sites, epilogue, out, threads):
     sites = NO_SITES if sites is None else sites if sites.flags.writeable else sites.copy()
     if count == 0:
         return
-    if packed.kind == DEPTHWISE:
+    if packed.kind == NARROW:
         phases, taps = one_phase(taps.tobytes(), packed.c_in)
         grid = (*place[:8], *place[10:])
-        convolve_narrow(x, packed.panels, packed.c_in, phases, taps, grid, sites, int(is_compact), epilogue, out, threads)
+        convolve_narrow(
+            x, packed.panels, packed.c_in, phases, taps, grid, sites, int(is_compact), epilogue, out, threads
+        )
         return
     places = rows = sites
     kinds = _border_kinds(x.shape[1:3], place, taps.tobytes()) if packed.skips and len(taps) > 1 else None

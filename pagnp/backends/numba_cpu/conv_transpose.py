@@ -1,8 +1,9 @@
 """conv_transpose2d in its gather form: each phase of the output is a convolution of its own.
 
 All outputs of a phase (oy % stride, ox % stride) read the same taps of the kernel, at input pixels that move by one:
-conv_tiles computes that as it is, with the phase's weights and the outputs spread `stride` apart. Of groups narrower than
-a vector all phases are computed in one walk over the input: there are few taps, and each output is written once.
+conv_tiles computes that as it is, with the phase's weights and the outputs spread `stride` apart. Where groups are
+narrower than a vector there are few terms, and all phases are computed in one walk: over the output where they have
+equally many taps (`depthwise_transpose`), else over the input (`depthwise`).
 """
 
 import functools

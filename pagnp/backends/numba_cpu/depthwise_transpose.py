@@ -23,7 +23,8 @@ def conv_transpose2d_f32_depthwise(start, stop, shape, size, steps, taps_y, taps
     shape    (h_in, w_in, c) of x;  size  (h_out, w_out);  steps  (stride_y, stride_x, k_w)
     taps_y   (stride_y, t_y, 2) int64: for each phase the input offset and the ky of its taps, ky ascending; taps_x
              likewise; t_y * t_x is at most BLOCK
-    arrays   addresses of (x, a row of zeros, weights (k_h * k_w, c), out, residual or 0, scale or 0, shift or bias or 0)
+    arrays   addresses of (x, a row of zeros, weights (k_h * k_w, c), out, residual or 0, scale or 0, shift or bias
+             or 0)
     epilogue (mode, relu) as in the microkernel
     """
     (h_in, w_in, c), (h_out, w_out), (stride_y, stride_x, k_w) = shape, size, steps
@@ -44,7 +45,9 @@ def conv_transpose2d_f32_depthwise(start, stop, shape, size, steps, taps_y, taps
                     for x in range(n_x):
                         ix = gx + taps_x[phase_x, x, 0]
                         entry = (y * n_x + x) * 2 * PIXELS + p
-                        table[entry + PIXELS] = arrays[2] + (taps_y[phase_y, y, 1] * k_w + taps_x[phase_x, x, 1]) * pixel
+                        table[entry + PIXELS] = (
+                            arrays[2] + (taps_y[phase_y, y, 1] * k_w + taps_x[phase_x, x, 1]) * pixel
+                        )
                         last = max(last, ix) if 0 <= ix < w_in else w_in
                         if 0 <= ix < w_in and 0 <= iy < h_in:
                             table[entry] = arrays[0] + ((image * h_in + iy) * w_in + ix) * pixel
@@ -97,7 +100,11 @@ def serves(kernel, stride, padding, dilation):
 def phase_taps(kernel, pad, stride, dilation):
     """Return (stride, t, 2) int64: for each phase (input offset, kernel position), ascending; None if t differs."""
     phases = [
-        [((phase + pad - k * dilation) // stride, k) for k in range(kernel) if (phase + pad - k * dilation) % stride == 0]
+        [
+            ((phase + pad - k * dilation) // stride, k)
+            for k in range(kernel)
+            if (phase + pad - k * dilation) % stride == 0
+        ]
         for phase in range(stride)
     ]
     return np.array(phases, np.int64) if len({len(taps) for taps in phases}) == 1 else None

@@ -79,7 +79,7 @@ def arithmetic_f32(start, stop, op, a, a_layout, b, b_layout, sizes, width, out)
 
 @jit
 def compare_f32(start, stop, op, a, a_layout, b, b_layout, sizes, width, out):
-    """The walk of `arithmetic_f32` with `comparison`, over arrays; out bool. LLVM turns every inner loop into vectors."""
+    """The walk of `arithmetic_f32` with `comparison`, out bool: inner loops over slices, which become vectors."""
     row = start // width
     column = start - row * width
     while start < stop:

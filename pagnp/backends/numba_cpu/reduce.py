@@ -28,7 +28,11 @@ def global_mean_f32(start, stop, shape, arrays, divisor, out):
     h, w, c = shape
     groups = (c + CHANNELS - 1) // CHANNELS
     row_sums, ones = np.empty((PIXELS, CHANNELS), np.float32), np.ones(PIXELS, np.float32)
-    table, origins, offsets = np.empty(w * PIXELS, np.int64), np.empty(PIXELS, np.int64), np.arange(PIXELS) * CHANNELS * 4
+    table, origins, offsets = (
+        np.empty(w * PIXELS, np.int64),
+        np.empty(PIXELS, np.int64),
+        np.arange(PIXELS) * CHANNELS * 4,
+    )
     columns = np.arange(w) * c * 4
     for task in range(start, stop):
         image = task // groups

@@ -97,6 +97,4 @@ def _emit_row(builder, operation, operands, moves, out, width):
         done = loop.after[1]
 
 
-add_rows, sub_rows, mul_rows, div_rows = (
-    _rows(name, f"f{name}") for name in ("add", "sub", "mul", "div")
-)
+add_rows, sub_rows, mul_rows, div_rows = (_rows(name, f"f{name}") for name in ("add", "sub", "mul", "div"))

@@ -2,8 +2,8 @@
 
 Where a strip's pixels are neighbours, and so are a kernel row's taps, pixel p + 1 reads at a tap what pixel p reads at
 the next one. So the inputs stay in registers and move on by one place from tap to tap: each is loaded once a kernel
-row, in place of once a tap. With the accumulators they fill 16 registers, of 32 (AVX-512, aarch64). On Zen 4 a 3x3 takes
-0.8 of the time of `stripkernel`, a 7x7 0.7.
+row, in place of once a tap. With the accumulators they fill 16 registers, of 32 (AVX-512, aarch64). On Zen 4 a 3x3
+takes 0.8 of the time of `stripkernel`, a 7x7 0.7; with 16 channels, where a call for a whole row counts, half.
 """
 
 from llvmlite import ir
@@ -25,7 +25,7 @@ def strip_slide(
     """Compute `strips` strips of a depthwise convolution, one after the other in a row. All int64.
 
     table    address of the first strip's addresses: for each row of taps the input of its first tap for pixel 0
-    step     bytes from a pixel to the next one, and from a tap's input to that of the next tap; may be negative
+    step     bytes from a pixel to the next one, in x and in out, and from a tap's input to that of the next tap
     taps     at most BLOCK;  columns  taps of a row
     rows     address of the first strip's PIXELS byte offsets; those of the next strip are PIXELS * step further on
     weights, channels, out, residual, scale, shift, mode, relu  as in strip_products
@@ -77,7 +77,5 @@ def _emit_rows(code, bytes_, taps, step):
             sums = [code.fma(weight, x, y) for x, y in zip(window, sums, strict=True)]
             at, weight_at = builder.add(at, step), builder.add(weight_at, I64(8))
             tap.again(builder.sub(columns_left, I64(1)), at, weight_at, *window[1:], *sums)
-        row.again(
-            builder.sub(left, columns), builder.add(entry, I64(8)), tap.after[2], *tap.after[2 + PIXELS :]
-        )
+        row.again(builder.sub(left, columns), builder.add(entry, I64(8)), tap.after[2], *tap.after[2 + PIXELS :])
     return row.after[3:]

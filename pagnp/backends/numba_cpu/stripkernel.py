@@ -97,9 +97,7 @@ def _emit_products(function, group):
     table, weights, channels, taps, totals, is_first, is_last, rows, *arrays, mode, relu = function.args
     builder = ir.IRBuilder(function.append_basic_block("entry"))
     row_bytes = builder.mul(channels, I64(4))
-    first, last, has_residual = (
-        builder.icmp_signed("!=", value, I64(0)) for value in (is_first, is_last, arrays[1])
-    )
+    first, last, has_residual = (builder.icmp_signed("!=", value, I64(0)) for value in (is_first, is_last, arrays[1]))
 
     def accumulate(code, byte):
         def add_tap(xs, weight_at, sums):
@@ -114,8 +112,11 @@ def _emit_products(function, group):
     def finish(code, byte, sums):
         at = builder.add(totals, byte)
         places = [builder.add(at, builder.mul(row_bytes, I64(p))) for p in range(PIXELS)]
-        earlier = lambda sums: [builder.fadd(code.load(a), y) for a, y in zip(places, sums, strict=True)]
-        sums = code.when(builder.not_(first), sums, earlier)
+
+        def with_earlier(sums):
+            return [builder.fadd(code.load(a), y) for a, y in zip(places, sums, strict=True)]
+
+        sums = code.when(builder.not_(first), sums, with_earlier)
         with builder.if_else(last) as (end, between):
             with end:
                 emit_epilogue(code, byte, sums, rows, arrays, has_residual, mode, relu)
@@ -198,14 +199,15 @@ def _emit_pair(code, pair, taps, channels, fold, finish, rows, out):
     pair.again(builder.sub(left, I64(2)), builder.add(first, I64(2)))
 
 
-def emit_channels(builder, sizes, channels, overlaps, accumulate, finish, done=I64(0)):
-    """Emit the loops over the channels from `done` on, `sizes` at a time.
+def emit_channels(builder, sizes, channels, overlaps, accumulate, finish, first=None):
+    """Emit the loops over the channels from `first` on, `sizes` at a time.
 
     overlaps  where it holds, what is left behind whole vectors is one more vector that ends with the last channel: some
               outputs are computed twice
     accumulate(code, byte) returns the strip's values at the channels from `byte` on, finish(code, byte, values) writes
     them.
     """
+    done = first or I64(0)
     for lanes in sizes:
         code = VectorCode(builder, lanes)
         fits = builder.and_(overlaps, builder.icmp_signed(">=", channels, I64(lanes)))

@@ -92,7 +92,7 @@ def _divided(at, grid_h, grid_w):
 
 @jit(cached=False)
 def are_inside(bounds, phases, one, shape):
-    """Return whether all taps of phase number `one` are inside the map at the places with these bounds (of `locate`)."""
+    """Return whether all taps of phase number `one` are inside the map at the places with the bounds of `locate`."""
     inside_y = bounds[0] + phases[one, 4] >= 0 and bounds[1] + phases[one, 5] < shape[0]
     return inside_y and bounds[2] + phases[one, 6] >= 0 and bounds[3] + phases[one, 7] < shape[1]
 

@@ -7,20 +7,13 @@ depends on the value (selects only): LLVM runs them on whole vectors.
 import numpy as np
 
 from pagnp.backends.constants import (
-    EXP_HIGH,
-    EXP_LOW,
-    EXP_POLY,
     EXPONENT_BIAS,
-    INV_LN2,
     LN2_HI,
     LN2_LO,
-    LN10,
     LOG_POLY,
     MANTISSA_BITS,
     MANTISSA_MASK,
     ONE_BITS,
-    ROUND_MAGIC,
-    ROUND_MAGIC_BITS,
     SQRT2,
 )
 from pagnp.backends.numba_cpu.compile import jit
@@ -29,35 +22,6 @@ from pagnp.backends.numba_cpu.grain import COSTLY, grain
 from pagnp.backends.numba_cpu.threads import parallel
 
 EXP, EXP10, LOG, SIGMOID = range(4)
-
-
-@jit(cached=False)
-def exp64(x):
-    """Return exp of the float64 x, saturated outside [-200, 200]; NaN for NaN."""
-    xc = x if x > EXP_LOW else EXP_LOW
-    xc = xc if xc < EXP_HIGH else EXP_HIGH
-    t = xc * INV_LN2
-    t = t + ROUND_MAGIC
-    k = np.float64(t).view(np.int64) - np.int64(ROUND_MAGIC_BITS)
-    n = t - ROUND_MAGIC
-    r = xc - n * LN2_HI
-    r = r - n * LN2_LO
-    p = EXP_POLY[0]
-    p = p * r + EXP_POLY[1]
-    p = p * r + EXP_POLY[2]
-    p = p * r + EXP_POLY[3]
-    p = p * r + EXP_POLY[4]
-    p = p * r + EXP_POLY[5]
-    p = p * r + EXP_POLY[6]
-    p = p * r + EXP_POLY[7]
-    p = p * r + EXP_POLY[8]
-    p = p * r + EXP_POLY[9]
-    p = p * r + EXP_POLY[10]
-    p = p * r + EXP_POLY[11]
-    p = p * r + EXP_POLY[12]
-    power = np.int64((k + np.int64(EXPONENT_BIAS)) << np.int64(MANTISSA_BITS)).view(np.float64)
-    y = p * power
-    return x if x != x else y
 
 
 @jit(cached=False)
@@ -87,12 +51,6 @@ def log64(x):
     y = np.nan if x < 0.0 else y
     y = -np.inf if x == 0.0 else y
     return y if x < np.inf else x  # +inf and NaN are their own logarithms
-
-
-@jit(cached=False)
-def exp32(x):
-    """Return exp of the float32 x."""
-    return np.float32(exp64(np.float64(x)))
 
 
 @jit(cached=False)

@@ -39,7 +39,7 @@ def test_every_tile_shape_in_every_order(kind, order, monkeypatch, fine_chunks):
         want, _ = reference(case)
         fail_on(runcase.check_same(case, "numba", {**kernels, "pack_conv2d": noting}, want))
     conv_places.border_kinds.cache_clear()
-    assert met == {kind, conv_weights.DEPTHWISE}
+    assert met == {kind, conv_weights.NARROW}
 
 
 @pytest.mark.parametrize("sites", [False, True], ids=["dense", "sites"])

@@ -180,6 +180,54 @@ def _deconv_rows():
     yield deconv(7, 5, 6, 7, 16, stride=8, padding=4, groups=7, seed=91)
 
 
+def _narrow_rows():
+    """Groups narrower than a vector: strips of 8 pixels, vectors halved down to 1 channel, rows of strips, phases."""
+    widths = (1, 7, 8, 9, 15, 16, 17, 23, 24, 25, 41)
+    yield from (conv(5, 3, w, 5, 3, padding=1, groups=5, seed=65) for w in widths)
+    yield from (conv(5, 5, w, 5, 3, padding=1, stride=2, groups=5, seed=66) for w in widths)
+    yield from (conv(3, 4, w, 3, (2, 5), dilation=(1, 2), groups=3, seed=66) for w in (9, 16, 17, 33))
+    for c in (2, 4, 7, 8, 9, 15, 16, 17, 19, 31, 32, 33, 48, 65):
+        yield conv(c, 4, 13, c, 3, padding=1, groups=c, seed=67, epilogue="norm", relu=True)
+        yield conv(c, 4, 13, c, 3, padding=1, groups=c, seed=67, epilogue="bias", residual="in_place")
+    for group in (2, 4, 8):
+        yield from (conv(c, 4, 11, c, 3, padding=1, groups=c // group, seed=68) for c in (2 * group, 24, 40, 56))
+        yield conv(24, 9, 9, 24, 7, "cancelling", 68, padding=3, groups=24 // group, residual="in_place")  # blocks
+        yield conv(24, 7, 9, 24, 3, padding=1, groups=24 // group, sites="random", layout="scattered", seed=68)
+        yield from (deconv(24, 3, w, 24, 4, stride=2, padding=1, groups=24 // group, seed=68) for w in (3, 9))
+    yield from (conv(6, 5, 17, 6, 3, padding=1, groups=6, seed=69, n=2, **row) for row in EPILOGUES)
+    yield from (conv(9, 5, 17, 9, 3, padding=1, groups=9, sites=s, seed=69) for s in ("one", "all", "random", "blobby"))
+    yield conv(
+        3, 14, 15, 3, (12, 11), "cancelling", 69, groups=3, padding=5, residual="in_place"
+    )  # 132 terms: no slide
+
+
+def _narrow_deconv_rows():
+    """Depthwise transposed convs: equally many taps in every phase or not, strides around a strip, epilogues."""
+    for k, stride in (
+        (4, 2),
+        (2, 2),
+        (6, 3),
+        (8, 4),
+        (5, 5),
+        (16, 8),
+        (18, 9),
+        (32, 16),
+        (3, 1),
+        (3, 2),
+        (2, 3),
+        (9, 8),
+    ):
+        yield from (deconv(5, 3, w, 5, k, stride=stride, padding=int(k > 2), groups=5, seed=93) for w in (1, 4, 9))
+    yield from (deconv(c, 3, 9, c, 4, stride=2, padding=1, groups=c, seed=93) for c in (1, 2, 15, 16, 17, 19, 33, 64))
+    yield from (deconv(6, 3, 9, 6, 4, stride=2, padding=1, groups=6, n=2, seed=94, **row) for row in EPILOGUES)
+    yield from (deconv(6, 3, 9, 6, 3, stride=2, groups=6, n=2, seed=94, **row) for row in EPILOGUES)
+    yield from (deconv(7, 3, 5, 7, 4, fill, 94, stride=2, padding=1, groups=7) for fill in fills.FILLS)
+    yield from (deconv(7, 3, 5, 7, 3, fill, 94, stride=2, padding=1, groups=7) for fill in fills.SHARP)
+    yield deconv(4, 5, 7, 4, (3, 6), stride=(1, 3), padding=(2, 0, 1, 3), groups=4, seed=94)
+    yield deconv(4, 5, 9, 4, 4, stride=2, dilation=3, padding=(1, 2, 3, 4), groups=4, seed=94)
+    yield deconv(3, 13, 14, 3, (13, 11), "cancelling", 94, padding=5, groups=3)  # more than a block of taps
+
+
 def _sharp_rows():
     """Small rows where each mistake of rounding and each lost special value shows, and long chains on few pixels."""
     for fill in fills.SHARP:
@@ -242,6 +290,8 @@ ROWS = [
     *_epilogue_rows(),
     *_site_rows(),
     *_deconv_rows(),
+    *_narrow_rows(),
+    *_narrow_deconv_rows(),
     *_sharp_rows(),
     *_bilinear_deconv_rows(),
     *_large_rows(),

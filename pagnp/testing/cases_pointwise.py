@@ -73,6 +73,8 @@ def _binary_rows():
             yield _row(op, 5, 3, 7, "normal", 62, n=2, other=other)
             yield _row(op, 5, 3, 7, "inf_nan", 63, n=2, other=other, swapped=True)
         yield from (_row(op, c, 1, 3, seed=64) for c in (1, 15, 16, 17, 33))
+        for other in ("pixel", "channel", "row"):
+            yield from (_row(op, c, 3, 4, seed=64, n=2, other=other) for c in (1, 2, 3, 4, 16, 17, 20, 37))
 
 
 def _unary_rows():
@@ -82,6 +84,7 @@ def _unary_rows():
         yield from (_row(op, 4, 5, 10, fill, seed) for fill in ("wide", "bits") for seed in (67, 68))
         yield _row(op, 4, 3, 4, "edges", 69)
         yield from (_row(op, c, 1, 3, "wide", 70) for c in (1, 2, 7, 9, 15, 16, 17, 33, 65))
+        yield from (_row(op, c, 1, 1, "wide", 70) for c in (8, 31, 32, 47, 48, 49, 55, 96, 97))
     yield from (_row("norm", 6, 3, 7, fill, 71) for fill in fills.FILLS)
     yield from (_row("norm", c, 2, 3, n=2, seed=72) for c in (1, 2, 15, 16, 17, 33, 65))
 
@@ -101,12 +104,15 @@ def _channel_rows():
         yield from (_row(op, c, 2, 3, seed=77) for c in _CHANNELS)
         yield from (_row(op, 6, 3, 5, fill, 78) for fill in (*fills.FILLS, "wide", "bits"))
         yield from (_row(op, 3, 1, w, "integers", 79, n=2) for w in (1, 5, 6, 7, 13, 14, 15, 64, 65))
+        yield from (_row(op, c, 1, w, seed=79) for c in (2, 11, 12, 13) for w in (1, 2, 3, 4, 5, 11, 12, 13))
+        yield _row(op, 2, 33, 32, seed=79)  # more pixels than softmax takes at once
 
 
 def _mean_rows():
     op = "global_mean"
     yield from (_row(op, c, 3, 5, seed=81) for c in (1, 2, 15, 16, 17, 33, 64, 65))
     yield from (_row(op, 2, h, w, seed=82) for h, w in ((1, 1), (1, 7), (7, 1), (13, 11), (14, 15), (30, 33)))
+    yield from (_row(op, 65, h, 3, seed=82, n=2) for h in (7, 8, 9, 15, 16, 17))
     yield from (_row(op, 3, 4, 5, fill, 83, n=2) for fill in fills.FILLS)
 
 

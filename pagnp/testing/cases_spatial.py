@@ -89,6 +89,9 @@ def _max_pool_rows():
     )
     yield from (_row(op, 5, 6, 7, fill, 26, k=3, stride=2, padding=1) for fill in fills.FILLS)
     yield from (_row(op, 2, 6, 7, k=k, stride=1, seed=27) for k in (1, (2, 3), (3, 1), 5))
+    yield from (_row(op, c, 5, 9, k=3, stride=2, padding=1, seed=27) for c in (48, 63, 79, 96, 127, 128, 129))
+    yield from (_row(op, 2, 3, w, k=3, stride=2, padding=1, seed=27, n=2) for w in (8, 9, 15, 16, 17, 31, 33))
+    yield _row(op, 65, 5, 9, "inf_nan", 28, k=3, stride=2, padding=1)
     yield _row(op, 3, 5, 5, "inf_nan", 28, n=3, k=2, stride=1)
     yield _row(op, 3, 7, 5, n=2, k=2, stride=3, ceil_mode=True, seed=29)
 
@@ -105,6 +108,8 @@ def _avg_pool_rows():
     yield from (_row(op, 2, 3, w, k=3, stride=1, padding=1, seed=33) for w in (1, 5, 6, 7, 13, 14, 15, 65))
     yield from (_row(op, 5, 6, 7, fill, 36, k=3, stride=2, padding=1, count_include_pad=True) for fill in fills.FILLS)
     yield from (_row(op, 2, 6, 7, k=k, stride=1, seed=37) for k in (1, (2, 3), (3, 1), 5, 6))
+    yield from (_row(op, c, 5, 9, k=3, stride=2, padding=1, seed=37) for c in (48, 63, 79, 96, 127, 128, 129))
+    yield from (_row(op, 2, 3, w, k=3, stride=2, padding=1, seed=37, n=2) for w in (8, 9, 15, 16, 17, 31, 33))
     yield _row(op, 3, 7, 5, n=2, k=2, stride=3, ceil_mode=True, count_include_pad=True, seed=38)
     yield _row(op, 2, 6, 6, k=3, stride=(2, 3), padding=(1, 1, 0, 1), ceil_mode=True, seed=39)
 

@@ -1,7 +1,7 @@
 """conv2d on the CPU: which kernel computes what.
 
 `conv_plain` is the definition line by line; `conv2d` gives its bits through `conv_tiles`, `conv_rows` where there are
-few output channels, or `depthwise` where every channel has a filter of its own.
+few output channels, or `depthwise` where groups are narrower than a vector.
 """
 
 from dataclasses import dataclass
@@ -12,9 +12,10 @@ from pagnp.backends.numba_cpu.conv_places import border_kinds, conv2d_place, row
 from pagnp.backends.numba_cpu.conv_point import sort_by_kind
 from pagnp.backends.numba_cpu.conv_rows import ROW_KIND, conv2d_f32_rows
 from pagnp.backends.numba_cpu.conv_tiles import ALL_TILES, conv2d_f32_tiles
-from pagnp.backends.numba_cpu.conv_weights import DEPTHWISE, pack_conv2d
-from pagnp.backends.numba_cpu.depthwise import conv2d_f32_depthwise
+from pagnp.backends.numba_cpu.conv_weights import NARROW, pack_conv2d
+from pagnp.backends.numba_cpu.depthwise import convolve_narrow
 from pagnp.backends.numba_cpu.rowkernel import ROW_TILE
+from pagnp.backends.numba_cpu.strips import one_phase
 from pagnp.backends.numba_cpu.threads import parallel
 from pagnp.contract import BLOCK
 
@@ -24,7 +25,7 @@ _WEIGHTS_IN_L2 = 600_000  # bytes of packed weights up to which each tile runs t
 _SUPER_PIXELS, _SUPER_BLOCKS = 288, 8  # above: this many pixels run through this many blocks of the reduction at a time
 _LEAST_CHUNK = 2_000_000  # multiply-adds of a chunk: some 40 us, about what it takes until a worker joins
 _NARROW_INPUT = 16  # channels below which the taps of a kernel row are joined into one run
-_NO_SITES = np.empty(0, np.int32)
+NO_SITES = np.empty(0, np.int32)
 
 
 @dataclass(frozen=True)
@@ -69,15 +70,19 @@ def convolve(x, packed, run, taps, place, sites, epilogue, out, threads):
     count = x.shape[0] * place[0] * place[1] if sites is None else sites.size
     is_compact = sites is not None and out.ndim == 2
     # Numba compiles anew for a read-only array; a copy of some integers is cheaper.
-    sites = _NO_SITES if sites is None else sites if sites.flags.writeable else sites.copy()
+    sites = NO_SITES if sites is None else sites if sites.flags.writeable else sites.copy()
     if count == 0:
         return
-    if packed.kind == DEPTHWISE:
-        _depthwise(x, packed, taps, place, count, sites, int(is_compact), epilogue, out, threads)
+    if packed.kind == NARROW:
+        phases, taps = one_phase(taps.tobytes(), packed.c_in)
+        grid = (*place[:8], *place[10:])
+        convolve_narrow(
+            x, packed.panels, packed.c_in, phases, taps, grid, sites, int(is_compact), epilogue, out, threads
+        )
         return
     if sites.size == 0 and packed.kind == ROW_KIND and packed.groups == 1 and place[6:10] == (1, 1, 0, 0):
         sites = _rows(x, packed, run, taps, place, epilogue, out, threads)
-        count = count if sites is _NO_SITES else sites.size
+        count = count if sites is NO_SITES else sites.size
     if count == 0:
         return
     places = rows = sites
@@ -87,7 +92,7 @@ def convolve(x, packed, run, taps, place, sites, epilogue, out, threads):
         sort_by_kind(*kinds, sites, places, rows)
     elif is_compact:
         rows = np.arange(count, dtype=np.int32)
-    rows = rows if is_compact else _NO_SITES
+    rows = rows if is_compact else NO_SITES
     zero_row = np.zeros(x.shape[3], np.float32)
     arrays = (x, zero_row, packed.panels, out, epilogue.residual, epilogue.scale, epilogue.added)
     addresses = tuple(0 if array is None else array.ctypes.data for array in arrays)
@@ -107,11 +112,11 @@ def convolve(x, packed, run, taps, place, sites, epilogue, out, threads):
 
 
 def _rows(x, packed, run, taps, place, epilogue, out, threads):
-    """Compute what conv2d_f32_rows can of a dense convolution; return the other places: none, or _NO_SITES for all."""
+    """Compute what conv2d_f32_rows can of a dense convolution; return the other places: none, or NO_SITES for all."""
     n, h_in, w_in, c_in = x.shape
     columns, tap_rows, per_tap, sites = row_places((n, w_in), place, taps.tobytes(), run)
     if columns[1] == 0:
-        return _NO_SITES
+        return NO_SITES
     zeros = np.zeros(ROW_TILE[0] * place[3] * c_in + per_tap, np.float32)
     arrays = (x, zeros, packed.panels, out, epilogue.residual, epilogue.scale, epilogue.added)
     addresses = tuple(0 if array is None else array.ctypes.data for array in arrays)
@@ -133,20 +138,3 @@ def _order(packed, pixels, tiles, threads):
         return 8, -(-steps // BLOCK) * BLOCK
     superblocks = -(-tiles * pixels // _SUPER_PIXELS)
     return -(-tiles // (-(-superblocks // threads) * threads)), _SUPER_BLOCKS * BLOCK
-
-
-def _depthwise(x, packed, taps, place, count, sites, is_compact, epilogue, out, threads):
-    channels = x.shape[3]
-    affine = np.zeros((2, channels), np.float32)
-    for row, values in enumerate((epilogue.scale, epilogue.added)):
-        if values is not None:
-            affine[row] = values
-    rows = out.reshape(-1, channels)
-    residual = rows if epilogue.residual is None else epilogue.residual.reshape(-1, channels)
-    flags = (epilogue.mode, int(epilogue.residual is not None), int(epilogue.relu))
-    chunk = max(1, -(-(1 << 15) // (channels * len(taps))), count // (threads * 8))
-    parallel(
-        *(conv2d_f32_depthwise, count, threads),
-        *(x, packed.panels, taps, place, sites, is_compact, affine, residual, flags, rows),
-        chunk=chunk,
-    )

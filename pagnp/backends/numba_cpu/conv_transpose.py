@@ -1,14 +1,21 @@
 """conv_transpose2d in its gather form: each phase of the output is a convolution of its own.
 
 All outputs of a phase (oy % stride, ox % stride) read the same taps of the kernel, at input pixels that move by one:
-conv_tiles computes that as it is, with the phase's weights and the outputs spread `stride` apart.
+conv_tiles computes that as it is, with the phase's weights and the outputs spread `stride` apart. Where groups are
+narrower than a vector there are few terms, and all phases are computed in one walk: over the output where they have
+equally many taps (`depthwise_transpose`), else over the input (`depthwise`).
 """
+
+import functools
 
 import numpy as np
 
-from pagnp.backends.numba_cpu.conv import Epilogue, convolve
+from pagnp.backends.numba_cpu.conv import NO_SITES, Epilogue, convolve
 from pagnp.backends.numba_cpu.conv_places import tap_offsets
 from pagnp.backends.numba_cpu.conv_weights import pack_matrix
+from pagnp.backends.numba_cpu.depthwise import convolve_narrow, is_narrow
+from pagnp.backends.numba_cpu.depthwise_transpose import serves, upsample_depthwise
+from pagnp.backends.numba_cpu.strips import phase
 
 _NOWHERE = 1 << 40  # as an offset: outside any map
 
@@ -26,6 +33,15 @@ def conv_transpose2d(
     grouped = grouped.transpose(0, 1, 3, 2, 4).reshape(k_h, k_w, c_in // groups, groups * c_group)
     h_out, w_out = out.shape[1:3]
     epilogue = Epilogue(scale, shift, bias, residual, relu)
+    if is_narrow(c_in // groups, c_group):
+        rows, group = np.ascontiguousarray(grouped).reshape(-1, groups * c_group), c_group
+        if group == 1 and serves((k_h, k_w), stride, padding, dilation):
+            upsample_depthwise(x, rows, (k_h, k_w), stride, padding, dilation, epilogue, out, threads)
+            return
+        phases, taps = _all_phases((k_h, k_w), (h_out, w_out), (padding[0], padding[2]), stride, dilation, group)
+        place = (-(-h_out // stride[0]), -(-w_out // stride[1]), 1, 1, 0, 0, *stride, h_out, w_out)
+        convolve_narrow(x, rows, group, phases, taps, place, NO_SITES, 0, epilogue, out, threads)
+        return
     for phase_y in range(min(stride[0], h_out)):
         rows, offsets_y = _phase_taps(k_h, phase_y, padding[0], stride[0], dilation[0])
         grid_h = -(-(h_out - phase_y) // stride[0])
@@ -46,3 +62,18 @@ def _phase_taps(kernel, phase, pad, stride, dilation):
     """Return the kernel positions, ascending, that reach the outputs of `phase`, and the input offset of each."""
     positions = [k for k in range(kernel) if (phase + pad - k * dilation) % stride == 0]
     return positions, [(phase + pad - k * dilation) // stride for k in positions]
+
+
+@functools.lru_cache(maxsize=64)
+def _all_phases(kernel, size, pads, stride, dilation, group):
+    """Return (phases, taps) of strips.one_phase, the phases row by row; `size` of the output, `group` as there."""
+    phases, taps = [], []
+    for phase_y in range(min(stride[0], size[0])):
+        rows, offsets_y = _phase_taps(kernel[0], phase_y, pads[0], stride[0], dilation[0])
+        for phase_x in range(min(stride[1], size[1])):
+            columns, offsets_x = _phase_taps(kernel[1], phase_x, pads[1], stride[1], dilation[1])
+            offsets = [(dy, dx) for dy in offsets_y for dx in offsets_x]
+            phases.append(phase(phase_y, phase_x, len(taps), offsets))
+            numbers = [(ky * kernel[1] + kx) * group for ky in rows for kx in columns]
+            taps += [(*offset, number) for offset, number in zip(offsets, numbers, strict=True)]
+    return np.array(phases, np.int64), np.array(taps, np.int64).reshape(-1, 3)

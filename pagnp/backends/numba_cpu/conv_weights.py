@@ -5,22 +5,23 @@ from dataclasses import dataclass
 import numpy as np
 
 from pagnp.backends.numba_cpu.conv_tiles import ALL_TILES
+from pagnp.backends.numba_cpu.depthwise import is_narrow
 from pagnp.contract import BLOCK
 
 # Share of the peak that each tile shape reaches (Zen 4): a narrower one pays where a wider would be mostly padding.
 # The last two have pixels in their lanes: work for 2 or 4 channels that takes the time of some 6 or 7.
 _TILE_SPEED = (1.0, 0.95, 0.85, 0.33, 0.57)
 
-DEPTHWISE = -1  # a value of PackedWeight.kind
+NARROW = -1  # a value of PackedWeight.kind: groups narrower than a vector
 
 
 @dataclass(frozen=True)
 class PackedWeight:
     """A conv's weight as the kernels read it.
 
-    panels   (groups, ceil(c_out/width), steps, width) float32, steps = k_h*k_w*c_in; depthwise: (k_h*k_w, groups).
+    panels   (groups, ceil(c_out/width), steps, width) float32, steps = k_h*k_w*c_in; narrow: (steps, channels).
              Channels are padded with zeros to whole panels, the reduction never.
-    kernel   (k_h, k_w);  c_in, c_out  channels of one group;  kind  index into ALL_TILES, or DEPTHWISE
+    kernel   (k_h, k_w);  c_in, c_out  channels of one group;  kind  index into ALL_TILES, or NARROW
     skips    True if taps outside the map may be skipped: see `_skips`
     """
 
@@ -39,7 +40,7 @@ class PackedWeight:
 
     def unpacked(self):
         """Return the weight again, float32 (k_h, k_w, c_in/groups, c_out)."""
-        if self.kind == DEPTHWISE:
+        if self.kind == NARROW:
             return self.panels.reshape(self.shape)
         steps = self.panels.shape[2]
         matrix = self.panels.transpose(2, 0, 1, 3).reshape(steps, self.groups, -1)[:, :, : self.c_out]
@@ -56,8 +57,8 @@ def pack_matrix(matrix, kernel, groups, c_in):
     """Return the PackedWeight of a (k_h*k_w*c_in, c_out) weight matrix; `c_in` of one group."""
     steps, c_out = matrix.shape
     c_group = c_out // groups
-    if groups > 1 and c_in == c_group == 1:
-        return PackedWeight(np.array(matrix, order="C"), kernel, groups, 1, 1, DEPTHWISE)
+    if groups > 1 and is_narrow(c_in, c_group):
+        return PackedWeight(np.array(matrix, order="C"), kernel, groups, c_in, c_group, NARROW)
     costs = [-(-c_group // width) * width / speed for (_, width, _), speed in zip(ALL_TILES, _TILE_SPEED, strict=True)]
     kind = costs.index(min(costs))
     width = ALL_TILES[kind][1]

@@ -2,17 +2,17 @@
 
 from pagnp.backends.numba_cpu.compile import jit
 from pagnp.backends.numba_cpu.grain import SIMPLE, grain
+from pagnp.backends.numba_cpu.rowarith import copy_rows
+from pagnp.backends.numba_cpu.strips import address
 from pagnp.backends.numba_cpu.threads import parallel
 
 
 @jit
 def copy_channels(start, stop, source, source_first, target, target_first, count):
     """Copy `count` channels of rows [start, stop); source, target (rows, channels of their own) float32."""
-    for r in range(start, stop):
-        v = source[r, source_first : source_first + count]
-        y = target[r, target_first : target_first + count]
-        for ci in range(count):
-            y[ci] = v[ci]
+    source_row, target_row = source.shape[1] * 4, target.shape[1] * 4
+    x = address(source) + start * source_row + source_first * 4
+    copy_rows(x, source_row, address(target) + start * target_row + target_first * 4, target_row, stop - start, count)
 
 
 def concat(xs, out, threads=1):

@@ -1,14 +1,17 @@
 """add, sub, mul, div, compare with broadcasting, relu, and norm.
 
-A broadcast pair is walked as rows of `width` outputs over which each side either moves on (step 1) or stays (step 0),
-so that every inner loop is one that LLVM turns into vectors.
+A broadcast pair is walked as rows of `width` outputs over which each side either moves on (step 1) or stays (step 0).
 """
+
+import functools
 
 import numpy as np
 
 from pagnp.backends.numba_cpu.compile import jit
 from pagnp.backends.numba_cpu.grain import SIMPLE, grain
+from pagnp.backends.numba_cpu.rowarith import add_rows, div_rows, mul_rows, sub_rows
 from pagnp.backends.numba_cpu.scalar_fma import fma32
+from pagnp.backends.numba_cpu.strips import address
 from pagnp.backends.numba_cpu.threads import parallel
 
 ADD, SUB, MUL, DIV = range(4)
@@ -32,18 +35,6 @@ def operand(x, start, count, step):
 
 
 @jit(cached=False)
-def arithmetic(op, x, y):
-    """Return x op y. `op` does not change within a loop: LLVM moves the choice out of it."""
-    if op == ADD:
-        return x + y
-    if op == SUB:
-        return x - y
-    if op == MUL:
-        return x * y
-    return x / y
-
-
-@jit(cached=False)
 def comparison(op, x, y):
     """Return the truth of x op y, for `op` a value of COMPARISONS."""
     if op == 0:
@@ -62,39 +53,33 @@ def comparison(op, x, y):
 @jit
 def arithmetic_f32(start, stop, op, a, a_layout, b, b_layout, sizes, width, out):
     """out[i] = a op b for i in [start, stop), all three flat; layouts are (strides of the outer axes, step 0 or 1)."""
+    a_first, b_first, out_first = address(a), address(b), address(out)
     row = start // width
     column = start - row * width
     while start < stop:
-        a_at = row_offset(row, sizes, a_layout[0])
-        b_at = row_offset(row, sizes, b_layout[0])
-        for _ in range(sizes[2] - row % sizes[2]):  # rows up to the next carry into the outer axes
-            count = min(width - column, stop - start)
-            x = operand(a, a_at + column * a_layout[1], count, a_layout[1])
-            y = operand(b, b_at + column * b_layout[1], count, b_layout[1])
-            z = out[start : start + count]
-            if a_layout[1] == 0:
-                x0 = x[0]
-                for i in range(count):
-                    z[i] = arithmetic(op, x0, y[i])
-            elif b_layout[1] == 0:
-                y0 = y[0]
-                for i in range(count):
-                    z[i] = arithmetic(op, x[i], y0)
-            else:
-                for i in range(count):
-                    z[i] = arithmetic(op, x[i], y[i])
-            start += count
-            column = 0
-            row += 1
-            a_at += a_layout[0][2]
-            b_at += b_layout[0][2]
-            if start >= stop:
-                break
+        a_at = a_first + (row_offset(row, sizes, a_layout[0]) + column * a_layout[1]) * 4
+        b_at = b_first + (row_offset(row, sizes, b_layout[0]) + column * b_layout[1]) * 4
+        # Whole rows up to the next carry into the outer axes; what is cut off at either end is a row of its own.
+        count = min(sizes[2] - row % sizes[2], (stop - start) // width) if column == 0 else 0
+        length = width if count > 0 else min(width - column, stop - start)
+        count = max(count, 1)
+        x, y = (a_at, a_layout[1], a_layout[0][2] * 4), (b_at, b_layout[1], b_layout[0][2] * 4)
+        if op == ADD:
+            add_rows(*x, *y, out_first + start * 4, count, length)
+        elif op == SUB:
+            sub_rows(*x, *y, out_first + start * 4, count, length)
+        elif op == MUL:
+            mul_rows(*x, *y, out_first + start * 4, count, length)
+        else:
+            div_rows(*x, *y, out_first + start * 4, count, length)
+        start += count * length
+        row += count
+        column = 0
 
 
 @jit
 def compare_f32(start, stop, op, a, a_layout, b, b_layout, sizes, width, out):
-    """The walk of `arithmetic_f32` with `comparison`, out bool. Written out: a function argument cannot be cached."""
+    """The walk of `arithmetic_f32` with `comparison`, out bool: inner loops over slices, which become vectors."""
     row = start // width
     column = start - row * width
     while start < stop:
@@ -147,27 +132,29 @@ def norm_f32(start, stop, x, scale, shift, out):
 
 def add(a, b, out, threads=1):
     """out = a + b, broadcast as in NumPy."""
-    _binary(arithmetic_f32, ADD, a, b, out, threads)
+    _arithmetic(ADD, a, b, out, threads)
 
 
 def sub(a, b, out, threads=1):
     """out = a - b, broadcast as in NumPy."""
-    _binary(arithmetic_f32, SUB, a, b, out, threads)
+    _arithmetic(SUB, a, b, out, threads)
 
 
 def mul(a, b, out, threads=1):
     """out = a * b, broadcast as in NumPy."""
-    _binary(arithmetic_f32, MUL, a, b, out, threads)
+    _arithmetic(MUL, a, b, out, threads)
 
 
 def div(a, b, out, threads=1):
     """out = a / b, broadcast as in NumPy; x/0 is an infinity or NaN as in IEEE."""
-    _binary(arithmetic_f32, DIV, a, b, out, threads)
+    _arithmetic(DIV, a, b, out, threads)
 
 
 def compare(a, b, op, out, threads=1):
     """out = a op b as bool, broadcast as in NumPy; `op` is gt, ge, lt, le, eq or ne."""
-    _binary(compare_f32, COMPARISONS[op], a, b, out, threads)
+    sizes, width, (a_layout, b_layout) = broadcast_walk(a.shape, b.shape)
+    arguments = (a.reshape(-1), a_layout, b.reshape(-1), b_layout, sizes, width, out.reshape(-1))
+    parallel(compare_f32, out.size, threads, COMPARISONS[op], *arguments, chunk=grain(out.size, threads, SIMPLE))
 
 
 def relu(x, out, threads=1):
@@ -183,14 +170,15 @@ def norm(x, scale, shift, out, threads=1):
     parallel(norm_f32, rows, threads, x.reshape(rows, c), scale, shift, out.reshape(rows, c), chunk=chunk)
 
 
-def _binary(kernel, op, a, b, out, threads):
-    """Run `kernel` over the broadcast pair, cut at any element."""
+def _arithmetic(op, a, b, out, threads):
+    """Run arithmetic_f32 over the broadcast pair, cut at any element."""
     sizes, width, (a_layout, b_layout) = broadcast_walk(a.shape, b.shape)
     chunk = grain(out.size, threads, SIMPLE)
     arguments = (op, a.reshape(-1), a_layout, b.reshape(-1), b_layout, sizes, width, out.reshape(-1))
-    parallel(kernel, out.size, threads, *arguments, chunk=chunk)
+    parallel(arithmetic_f32, out.size, threads, *arguments, chunk=chunk)
 
 
+@functools.lru_cache(maxsize=256)
 def broadcast_walk(a_shape, b_shape):
     """Plan the walk over two contiguous arrays that broadcast against each other (at most 4 axes).
 

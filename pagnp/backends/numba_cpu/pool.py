@@ -1,89 +1,103 @@
-"""max_pool2d and avg_pool2d: a window's pixels are folded into the output row in scan order, channels side by side."""
+"""max_pool2d and avg_pool2d: `strips` points at the pixels of the windows, `stripkernel` folds them in scan order."""
+
+import functools
 
 import numpy as np
 
 from pagnp.backends.numba_cpu.compile import jit
 from pagnp.backends.numba_cpu.grain import SIMPLE, grain
+from pagnp.backends.numba_cpu.stripkernel import PIXELS, point_strip, strip_maxima, strip_means
+from pagnp.backends.numba_cpu.strips import (
+    FIELDS,
+    ORIGIN,
+    OX,
+    OY,
+    ROW,
+    address,
+    are_inside,
+    locate,
+    one_phase,
+    point,
+    tap_distances,
+)
 from pagnp.backends.numba_cpu.threads import parallel
+
+MEAN, MEAN_INSIDE, MAXIMUM = range(3)
+_NO_SITES = np.empty(0, np.int32)
+
+
+@jit
+def pool2d_f32(start, stop, kind, shape, place, phases, taps, window, arrays, count):
+    """Pool the strips [start, stop) of the `count` outputs, every channel of them.
+
+    kind    MEAN, MEAN_INSIDE (padding is not counted) or MAXIMUM
+    shape   (h_in, w_in, c) of x;  place, phases, taps  as in strips.locate and strips.one_phase
+    window  (k_h, k_w, bottom, right) of a mean;  arrays  addresses of (x, a row for what is outside, out)
+
+    A mean's padding adds +0 to sums that start at +0 and so never are -0; a maximum's is -inf and never wins.
+    """
+    c = shape[2]
+    tap_bytes, table = np.empty(len(taps), np.int64), np.empty(len(taps) * PIXELS, np.int64)
+    strip, divisors = np.empty((FIELDS, PIXELS), np.int64), np.empty(PIXELS, np.float32)
+    tap_distances(taps, shape, tap_bytes)
+    table_at, strip_at, divisors_at = address(table), address(strip), address(divisors)
+    for number in range(start, stop):
+        bounds = locate(number * PIXELS, count, _NO_SITES, 0, arrays[0], shape, place, strip)
+        if are_inside(bounds, phases, 0, shape):
+            point_strip(table_at, strip_at + ORIGIN * PIXELS * 8, address(tap_bytes), len(taps))
+        else:
+            point(strip, taps, 0, len(taps), tap_bytes, shape, arrays[1], table)
+        rows_at = strip_at + ROW * PIXELS * 8
+        if kind == MAXIMUM:
+            strip_maxima(table_at, c, len(taps), rows_at, arrays[2])
+        else:
+            for p in range(PIXELS):
+                divisors[p] = window_size(strip[OY, p], strip[OX, p], kind == MEAN_INSIDE, shape, place, window)
+            strip_means(table_at, c, len(taps), rows_at, arrays[2], divisors_at)
+    # Numba frees an array after its last mention, and the kernels know only the addresses.
+    table[:1], strip[0, 0], divisors[0], tap_bytes[:1] = 0, 0, np.float32(0), 0
 
 
 @jit(cached=False)
-def taps_inside(first, dilation, count, size):
-    """Return (k_begin, k_end): the taps k of `count` whose place first + k * dilation lies in [0, size)."""
-    begin = 0 if first >= 0 else (-first + dilation - 1) // dilation
-    end = 0 if first >= size else min(count, (size - 1 - first) // dilation + 1)
-    return begin, end
-
-
-@jit
-def max_pool2d_f32(start, stop, x, kernel, stride, corner, dilation, out):
-    """Pool output rows [start, stop) of the n * h_out; x (n, h_in, w_in, c), out (n, h_out, w_out, c), pairs (y, x)."""
-    _, h_in, w_in, c = x.shape
-    _, h_out, w_out, _ = out.shape
-    for row in range(start, stop):
-        image = row // h_out
-        y = (row - image * h_out) * stride[0] - corner[0]
-        ky_begin, ky_end = taps_inside(y, dilation[0], kernel[0], h_in)
-        for ox in range(w_out):
-            best = out[image, row - image * h_out, ox]
-            best[:] = np.float32(-np.inf)
-            xx = ox * stride[1] - corner[1]
-            kx_begin, kx_end = taps_inside(xx, dilation[1], kernel[1], w_in)
-            for ky in range(ky_begin, ky_end):
-                for kx in range(kx_begin, kx_end):
-                    v = x[image, y + ky * dilation[0], xx + kx * dilation[1]]
-                    for ci in range(c):
-                        best[ci] = v[ci] if v[ci] > best[ci] or v[ci] != v[ci] else best[ci]
-
-
-@jit
-def avg_pool2d_f32(start, stop, x, kernel, stride, padding, count_include_pad, out):
-    """Pool output rows [start, stop) of the n * h_out; padding (top, bottom, left, right).
-
-    Padding would add +0 to sums that start at +0 and so never are -0: leaving it out changes no bit.
-    """
-    _, h_in, w_in, c = x.shape
-    _, h_out, w_out, _ = out.shape
-    top, bottom, left, right = padding
-    for row in range(start, stop):
-        image = row // h_out
-        y = (row - image * h_out) * stride[0] - top
-        y_end = min(y + kernel[0], h_in + bottom)  # ceil mode: the window ends with the padding
-        for ox in range(w_out):
-            acc = out[image, row - image * h_out, ox]
-            acc[:] = np.float32(0)
-            xx = ox * stride[1] - left
-            x_end = min(xx + kernel[1], w_in + right)
-            iy_begin, iy_end, ix_begin, ix_end = max(y, 0), min(y_end, h_in), max(xx, 0), min(x_end, w_in)
-            for iy in range(iy_begin, iy_end):
-                for ix in range(ix_begin, ix_end):
-                    v = x[image, iy, ix]
-                    for ci in range(c):
-                        acc[ci] += v[ci]
-            count = (iy_end - iy_begin) * (ix_end - ix_begin)
-            if count_include_pad:
-                count = (y_end - y) * (x_end - xx)
-            divisor = np.float32(count)
-            for ci in range(c):
-                acc[ci] /= divisor
+def window_size(oy, ox, only_inside, shape, place, window):
+    """Return how many pixels of an output's window count, by PyTorch's rule: it ends with the padding."""
+    y, x = oy * place[2] - place[4], ox * place[3] - place[5]
+    y_end, x_end = min(y + window[0], shape[0] + window[2]), min(x + window[1], shape[1] + window[3])
+    if only_inside:
+        return (min(y_end, shape[0]) - max(y, 0)) * (min(x_end, shape[1]) - max(x, 0))
+    return (y_end - y) * (x_end - x)
 
 
 def max_pool2d(x, kernel, stride, padding, dilation, out, threads=1):
     """out = the first maximum of each window in scan order, NaN before all; padding never wins."""
-    corner = (padding[0], padding[2])
-    parallel(max_pool2d_f32, *_rows(out, threads), x, kernel, stride, corner, dilation, out, chunk=_chunk(out, threads))
+    _pool(MAXIMUM, -np.inf, x, kernel, stride, padding, dilation, out, threads)
 
 
 def avg_pool2d(x, kernel, stride, padding, count_include_pad, out, threads=1):
     """out = the mean of each window; the divisor counts padding if `count_include_pad`, by PyTorch's rule."""
-    include = int(count_include_pad)
-    parallel(avg_pool2d_f32, *_rows(out, threads), x, kernel, stride, padding, include, out, chunk=_chunk(out, threads))
+    kind = MEAN if count_include_pad else MEAN_INSIDE
+    _pool(kind, 0, x, kernel, stride, padding, (1, 1), out, threads)
 
 
-def _rows(out, threads):
-    return out.shape[0] * out.shape[1], threads
+def _pool(kind, outside, x, kernel, stride, padding, dilation, out, threads):
+    """Pool with `outside` in place of what the windows read outside the map."""
+    n, h_out, w_out, c = out.shape
+    phases, taps = _taps(kernel, dilation)
+    arrays = (x, np.full(c, outside, np.float32), out)
+    place = (h_out, w_out, *stride, padding[0], padding[2], 1, 1, h_out, w_out)
+    window = (*kernel, padding[1], padding[3])
+    count = n * h_out * w_out
+    strips = -(-count // PIXELS)
+    parallel(
+        *(pool2d_f32, strips, threads),
+        *(kind, x.shape[1:], place, phases, taps, window, tuple(a.ctypes.data for a in arrays), count),
+        chunk=grain(strips, threads, SIMPLE, width=PIXELS * c * len(taps)),
+        keep=arrays,
+    )
 
 
-def _chunk(out, threads):
-    """Return the output rows of a chunk; a window costs about as much as eight simple operations."""
-    return grain(out.shape[0] * out.shape[1], threads, SIMPLE // 8, width=out.shape[2] * out.shape[3])
+@functools.lru_cache(maxsize=64)
+def _taps(kernel, dilation):
+    """Return (phases, taps) of strips.one_phase for a window."""
+    offsets = [(ky * dilation[0], kx * dilation[1]) for ky in range(kernel[0]) for kx in range(kernel[1])]
+    return one_phase(np.array(offsets, np.int64).tobytes(), 1)

@@ -4,37 +4,53 @@ import numpy as np
 
 from pagnp.backends.constants import L2_EPSILON
 from pagnp.backends.numba_cpu.compile import jit
+from pagnp.backends.numba_cpu.expkernel import exp_floats
 from pagnp.backends.numba_cpu.grain import COSTLY, SIMPLE, grain
 from pagnp.backends.numba_cpu.scalar_fma import fma32
+from pagnp.backends.numba_cpu.stripkernel import PIXELS, point_strip, strip_means
+from pagnp.backends.numba_cpu.strips import address
 from pagnp.backends.numba_cpu.threads import parallel
-from pagnp.backends.numba_cpu.transcendental import exp32
 from pagnp.contract import BLOCK
 
 CHANNELS = 64  # channels of one task of global_mean: four vectors of AVX-512
+FEW_CHANNELS = 12  # below, softmax has pixels in its vectors
 TILE = 2048  # elements that softmax takes through its three passes while they are in the first-level cache
 
 
 @jit
-def global_mean_f32(start, stop, x, divisor, out):
-    """Average channels for tasks [start, stop), a task being (image, group of CHANNELS); x (n, h, w, c), out (n, c)."""
-    _, h, w, c = x.shape
+def global_mean_f32(start, stop, shape, arrays, divisor, out):
+    """Average channels for tasks [start, stop), a task being (image, group of CHANNELS); out (n, c).
+
+    shape  (h, w, c) of x;  arrays  (address of x,)
+
+    PIXELS rows are summed side by side: each sum is one chain, in which every addition waits for the one before.
+    """
+    h, w, c = shape
     groups = (c + CHANNELS - 1) // CHANNELS
-    row_sum = np.empty(CHANNELS, np.float32)
+    row_sums, ones = np.empty((PIXELS, CHANNELS), np.float32), np.ones(PIXELS, np.float32)
+    table, origins, offsets = (
+        np.empty(w * PIXELS, np.int64),
+        np.empty(PIXELS, np.int64),
+        np.arange(PIXELS) * CHANNELS * 4,
+    )
+    columns = np.arange(w) * c * 4
     for task in range(start, stop):
         image = task // groups
         first = (task - image * groups) * CHANNELS
         total = out[image, first : min(first + CHANNELS, c)]
         total[:] = np.float32(0)
-        for iy in range(h):
-            row_sum[:] = np.float32(0)
-            for ix in range(w):
-                v = x[image, iy, ix, first : first + total.size]
+        for top in range(0, h, PIXELS):
+            for i in range(PIXELS):
+                origins[i] = arrays[0] + ((image * h + min(top + i, h - 1)) * w * c + first) * 4
+            point_strip(address(table), address(origins), address(columns), w)
+            strip_means(address(table), total.size, w, address(offsets), address(row_sums), address(ones))
+            for i in range(min(PIXELS, h - top)):
                 for ci in range(total.size):
-                    row_sum[ci] += v[ci]
-            for ci in range(total.size):
-                total[ci] += row_sum[ci]
+                    total[ci] += row_sums[i, ci]
         for ci in range(total.size):
             total[ci] /= divisor
+    # Numba frees an array after its last mention, and the kernels know only the addresses.
+    table[:1], origins[0], offsets[0], columns[:1], row_sums[0, 0], ones[0] = 0, 0, 0, 0, 0, 0
 
 
 @jit
@@ -42,19 +58,21 @@ def softmax_f32(start, stop, x, out):
     """out[r] = softmax of x[r] for rows [start, stop); x, out (rows, c)."""
     c = x.shape[1]
     tile = max(TILE // c, 1)
+    turned, largest, total = np.empty(tile * c, np.float32), np.empty(tile, np.float32), np.empty(tile, np.float32)
     for first in range(start, stop, tile):
         last = min(first + tile, stop)
+        if c < FEW_CHANNELS:
+            softmax_across_pixels(x[first:last], turned, largest, total, out[first:last])
+            continue
         for r in range(first, last):
-            z = x[r]
-            y = out[r]
-            largest = z[0]
+            z, y = x[r], out[r]
+            m = z[0]
             for k in range(1, c):
-                largest = z[k] if z[k] > largest else largest
+                m = z[k] if z[k] > m else m
             for k in range(c):
-                y[k] = z[k] - largest
-        flat = out[first:last].reshape(-1)  # exp runs on whole vectors whatever the number of channels
-        for i in range(flat.size):
-            flat[i] = exp32(flat[i])
+                y[k] = z[k] - m
+        y_at = np.int64(out.ctypes.data) + first * c * 4
+        exp_floats(y_at, y_at, (last - first) * c)
         for r in range(first, last):
             y = out[r]
             s = np.float32(0)
@@ -62,6 +80,59 @@ def softmax_f32(start, stop, x, out):
                 s += y[k]
             for k in range(c):
                 y[k] /= s
+
+
+@jit(cached=False)
+def softmax_across_pixels(x, turned, largest, total, out):
+    """The same with the channels of all pixels turned into rows, so that vectors are full of pixels.
+
+    turned, largest, total  room for x.size, and twice for the number of pixels
+    """
+    n, c = x.shape
+    z, x_flat, out_flat, largest, total = turned[: n * c], x.reshape(-1), out.reshape(-1), largest[:n], total[:n]
+    turn(x_flat, n, c, z)
+    largest[:] = z[:n]
+    for k in range(1, c):
+        row = z[k * n : (k + 1) * n]
+        for r in range(n):
+            largest[r] = row[r] if row[r] > largest[r] else largest[r]
+    for k in range(c):
+        row = z[k * n : (k + 1) * n]
+        for r in range(n):
+            row[r] -= largest[r]
+    z_at = np.int64(turned.ctypes.data)
+    exp_floats(z_at, z_at, n * c)
+    total[:] = np.float32(0)
+    for k in range(c):
+        row = z[k * n : (k + 1) * n]
+        for r in range(n):
+            total[r] += row[r]
+    for k in range(c):
+        row = z[k * n : (k + 1) * n]
+        for r in range(n):
+            row[r] /= total[r]
+    turn(z, c, n, out_flat)
+
+
+@jit(cached=False)
+def turn(x, n, c, out):
+    """out (c, n) = the transpose of x (n, c), both flat. Pairs, those of two-way gates, become shuffles of vectors."""
+    if c == 2:
+        for r in range(n):
+            out[r] = x[2 * r]
+            out[n + r] = x[2 * r + 1]
+    elif n == 2:
+        for r in range(c):
+            out[2 * r] = x[r]
+            out[2 * r + 1] = x[c + r]
+    elif n > c:
+        for k in range(c):
+            for r in range(n):
+                out[k * n + r] = x[r * c + k]
+    else:
+        for r in range(n):
+            for k in range(c):
+                out[k * n + r] = x[r * c + k]
 
 
 @jit
@@ -80,20 +151,63 @@ def argmax_f32(start, stop, x, out):
 
 @jit
 def l2_normalize_f32(start, stop, x, out):
-    """out[r] = x[r] / (sqrt(sum of squares) + epsilon), the sum in fma chains of BLOCK; x, out (rows, c)."""
-    c = x.shape[1]
-    for r in range(start, stop):
-        v = x[r]
-        y = out[r]
-        total = np.float32(0)
-        for block in range(0, c, BLOCK):
-            s = np.float32(0)
-            for ci in range(block, min(block + BLOCK, c)):
-                s = fma32(v[ci], v[ci], s)
-            total = s if block == 0 else total + s
-        length = np.sqrt(total) + np.float32(L2_EPSILON)
-        for ci in range(c):
-            y[ci] = v[ci] / length
+    """out[r] = x[r] / (sqrt(sum of squares) + epsilon), the sum in fma chains of BLOCK; x, out (rows, c).
+
+    Four rows at a time: each sum is one chain, in which every fma waits for the one before.
+    """
+    if x.shape[1] < FEW_CHANNELS:
+        tile = TILE // x.shape[1]
+        turned, total = np.empty(tile * x.shape[1], np.float32), np.empty(tile, np.float32)
+        for first in range(start, stop, tile):
+            l2_across_pixels(x[first : min(first + tile, stop)], turned, total, out[first : min(first + tile, stop)])
+        return
+    for first in range(start, stop, 4):
+        rows = (first, min(first + 1, stop - 1), min(first + 2, stop - 1), min(first + 3, stop - 1))
+        totals = sums_of_squares(x[rows[0]], x[rows[1]], x[rows[2]], x[rows[3]])
+        for i in range(4):
+            length = np.sqrt(totals[i]) + np.float32(L2_EPSILON)
+            v, y = x[rows[i]], out[rows[i]]
+            for ci in range(v.size):
+                y[ci] = v[ci] / length
+
+
+@jit(cached=False)
+def l2_across_pixels(x, turned, total, out):
+    """The same for fewer channels than BLOCK, turned as in softmax_across_pixels."""
+    n, c = x.shape
+    z, total = turned[: n * c], total[:n]
+    turn(x.reshape(-1), n, c, z)
+    total[:] = np.float32(0)
+    for k in range(c):
+        row = z[k * n : (k + 1) * n]
+        for r in range(n):
+            total[r] = fma32(row[r], row[r], total[r])
+    for r in range(n):
+        total[r] = np.sqrt(total[r]) + np.float32(L2_EPSILON)
+    for k in range(c):
+        row = z[k * n : (k + 1) * n]
+        for r in range(n):
+            row[r] /= total[r]
+    turn(z, c, n, out.reshape(-1))
+
+
+@jit(cached=False)
+def sums_of_squares(a, b, c, d):
+    """Return the sum of squares of each of four rows of one size."""
+    zero = np.float32(0)
+    total_a, total_b, total_c, total_d = zero, zero, zero, zero
+    for block in range(0, a.size, BLOCK):
+        sum_a, sum_b, sum_c, sum_d = zero, zero, zero, zero
+        for ci in range(block, min(block + BLOCK, a.size)):
+            sum_a = fma32(a[ci], a[ci], sum_a)
+            sum_b = fma32(b[ci], b[ci], sum_b)
+            sum_c = fma32(c[ci], c[ci], sum_c)
+            sum_d = fma32(d[ci], d[ci], sum_d)
+        if block == 0:
+            total_a, total_b, total_c, total_d = sum_a, sum_b, sum_c, sum_d
+        else:
+            total_a, total_b, total_c, total_d = total_a + sum_a, total_b + sum_b, total_c + sum_c, total_d + sum_d
+    return total_a, total_b, total_c, total_d
 
 
 def global_mean(x, out, count=None, threads=1):
@@ -101,7 +215,8 @@ def global_mean(x, out, count=None, threads=1):
     n, h, w, c = x.shape
     tasks = n * -(-c // CHANNELS)
     chunk = grain(tasks, threads, SIMPLE, width=h * w * min(c, CHANNELS))
-    parallel(global_mean_f32, tasks, threads, x, np.float32(count or h * w), out.reshape(n, c), chunk=chunk)
+    arguments = (x.shape[1:], (x.ctypes.data,), np.float32(count or h * w), out.reshape(n, c))
+    parallel(global_mean_f32, tasks, threads, *arguments, chunk=chunk, keep=(x,))
 
 
 def softmax(x, out, threads=1):

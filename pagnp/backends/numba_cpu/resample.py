@@ -1,5 +1,7 @@
 """bilinear and nearest. Where a sample lies is worked out in integers here, the kernels only interpolate or copy."""
 
+import functools
+
 import numpy as np
 
 from pagnp.backends.numba_cpu.compile import jit
@@ -104,8 +106,12 @@ def nearest(x, out, rows=None, threads=1):
     parallel(nearest_f32, n * height, threads, x, iy, ix, out.reshape(n * height, w_out, c), chunk=chunk)
 
 
+@functools.lru_cache(maxsize=64)
 def bilinear_places(size_in, size_out, align_corners):
-    """Return (the two source indices (2, size_out) int64, the weight of the second (size_out,) float32)."""
+    """Return (the two source indices (2, size_out) int64, the weight of the second (size_out,) float32).
+
+    The arrays are kept for the next call.
+    """
     at = np.arange(size_out, dtype=np.int64)
     if align_corners:
         numerator, denominator = at * (size_in - 1), max(size_out - 1, 1)
@@ -116,6 +122,7 @@ def bilinear_places(size_in, size_out, align_corners):
     return np.stack((first, np.minimum(first + 1, size_in - 1))), weight
 
 
+@functools.lru_cache(maxsize=64)
 def nearest_places(size_in, size_out):
     """Return the source indices (size_out,) int64; the scale and the product are rounded in float32 as in PyTorch."""
     scale = np.float32(size_in) / np.float32(size_out)

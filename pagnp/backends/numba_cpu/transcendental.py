@@ -7,56 +7,21 @@ depends on the value (selects only): LLVM runs them on whole vectors.
 import numpy as np
 
 from pagnp.backends.constants import (
-    EXP_HIGH,
-    EXP_LOW,
-    EXP_POLY,
     EXPONENT_BIAS,
-    INV_LN2,
     LN2_HI,
     LN2_LO,
-    LN10,
     LOG_POLY,
     MANTISSA_BITS,
     MANTISSA_MASK,
     ONE_BITS,
-    ROUND_MAGIC,
-    ROUND_MAGIC_BITS,
     SQRT2,
 )
 from pagnp.backends.numba_cpu.compile import jit
+from pagnp.backends.numba_cpu.expkernel import exp10_floats, exp_floats, sigmoid_floats
 from pagnp.backends.numba_cpu.grain import COSTLY, grain
 from pagnp.backends.numba_cpu.threads import parallel
 
 EXP, EXP10, LOG, SIGMOID = range(4)
-
-
-@jit(cached=False)
-def exp64(x):
-    """Return exp of the float64 x, saturated outside [-200, 200]; NaN for NaN."""
-    xc = x if x > EXP_LOW else EXP_LOW
-    xc = xc if xc < EXP_HIGH else EXP_HIGH
-    t = xc * INV_LN2
-    t = t + ROUND_MAGIC
-    k = np.float64(t).view(np.int64) - np.int64(ROUND_MAGIC_BITS)
-    n = t - ROUND_MAGIC
-    r = xc - n * LN2_HI
-    r = r - n * LN2_LO
-    p = EXP_POLY[0]
-    p = p * r + EXP_POLY[1]
-    p = p * r + EXP_POLY[2]
-    p = p * r + EXP_POLY[3]
-    p = p * r + EXP_POLY[4]
-    p = p * r + EXP_POLY[5]
-    p = p * r + EXP_POLY[6]
-    p = p * r + EXP_POLY[7]
-    p = p * r + EXP_POLY[8]
-    p = p * r + EXP_POLY[9]
-    p = p * r + EXP_POLY[10]
-    p = p * r + EXP_POLY[11]
-    p = p * r + EXP_POLY[12]
-    power = np.int64((k + np.int64(EXPONENT_BIAS)) << np.int64(MANTISSA_BITS)).view(np.float64)
-    y = p * power
-    return x if x != x else y
 
 
 @jit(cached=False)
@@ -89,12 +54,6 @@ def log64(x):
 
 
 @jit(cached=False)
-def exp32(x):
-    """Return exp of the float32 x."""
-    return np.float32(exp64(np.float64(x)))
-
-
-@jit(cached=False)
 def log32(x):
     """Return log of the float32 x."""
     return np.float32(log64(np.float64(x)))
@@ -103,20 +62,17 @@ def log32(x):
 @jit
 def transcendental_f32(start, stop, op, x, out):
     """out[i] = op(x[i]) for i in [start, stop); x, out (size,) float32."""
-    x = x[start:stop]
-    out = out[start:stop]
-    if op == EXP:
-        for i in range(out.size):
-            out[i] = exp32(x[i])
-    elif op == EXP10:
-        for i in range(out.size):
-            out[i] = np.float32(exp64(np.float64(x[i]) * LN10))
-    elif op == LOG:
-        for i in range(out.size):
+    if op == LOG:
+        for i in range(start, stop):
             out[i] = log32(x[i])
+        return
+    ends = np.int64(x.ctypes.data) + start * 4, np.int64(out.ctypes.data) + start * 4, stop - start
+    if op == EXP:
+        exp_floats(*ends)
+    elif op == EXP10:
+        exp10_floats(*ends)
     else:
-        for i in range(out.size):
-            out[i] = np.float32(1.0 / (1.0 + exp64(-np.float64(x[i]))))
+        sigmoid_floats(*ends)
 
 
 def exp(x, out, threads=1):

@@ -30,14 +30,15 @@ class VectorCode:
     def __init__(self, builder, lanes):
         self.builder = builder
         self.lanes = lanes
-        self.vector = self._of(F32)
+        self.vector = self.of(F32)
 
-    def _of(self, element):
+    def of(self, element):
+        """Return the type of a vector of `element`."""
         return element if self.lanes == 1 else ir.VectorType(element, self.lanes)
 
     def constant(self, value, element=F32):
         """Return `value` in every lane."""
-        return ir.Constant(element, value) if self.lanes == 1 else ir.Constant(self._of(element), [value] * self.lanes)
+        return ir.Constant(element, value) if self.lanes == 1 else ir.Constant(self.of(element), [value] * self.lanes)
 
     def smaller(self, a, b):
         return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
@@ -62,6 +63,8 @@ class VectorCode:
 
     def broadcast(self, value):
         """Return the scalar `value` in every lane."""
+        if self.lanes == 1:
+            return value
         undefined = ir.Constant(self.vector, ir.Undefined)
         single = self.builder.insert_element(undefined, value, I32(0))
         lanes = ir.Constant(ir.VectorType(I32, self.lanes), [0] * self.lanes)
@@ -94,7 +97,7 @@ class VectorCode:
         Source: Boldo and Melquiond, Emulation of a FMA and correctly rounded sums: proved algorithms using rounding to
         odd, 2008; the error of the sum by Knuth's TwoSum.
         """
-        builder, wide, integers = self.builder, self._of(F64), self._of(I64)
+        builder, wide, integers = self.builder, self.of(F64), self.of(I64)
         product = builder.fmul(builder.fpext(a, wide), builder.fpext(b, wide))
         c = builder.fpext(c, wide)
         total = builder.fadd(product, c)

@@ -83,6 +83,8 @@ def _size_rows():
     widths = (1, 2, 5, 6, 7, 8, 13, 14, 15, 16, 17, 28, 29, 31, 32, 33, 63, 64, 65)
     yield from (conv(3, 2, w, 5, 3, padding=1, seed=12) for w in widths)
     yield from (conv(16, 1, w, 33, 1, seed=13) for w in widths)
+    # Rows of neighbours, 24 or 12 at a time between the columns at the border.
+    yield from (conv(16, 3, w, 16, 3, padding=1, seed=13) for w in (13, 14, 25, 26, 27, 49, 50))
     yield from (conv(8, h, 3, 16, 3, padding=1, seed=14) for h in (1, 5, 6, 7, 13, 14, 15, 65))
     yield from (conv(c, 5, 6, 9, 3, padding=1, seed=15) for c in (1, 2, 3, 16, 31, 32, 33, 64, 65))
     yield from (conv(5, 4, 7, c, 3, padding=1, seed=16) for c in (1, 2, 3, 4, 15, 16, 17, 31, 32, 33, 48, 64, 65, 96))

@@ -1,9 +1,9 @@
 """What the tests share: the backends and why one is not tested here; the scale of the random conformance run."""
 
 import os
-import sys
 from collections import Counter
 
+import finely
 import numpy as np
 import pytest
 
@@ -37,17 +37,7 @@ def backend_name(request):
 def fine_chunks(monkeypatch):
     """Cut every call of the Numba backend on two threads into five or more pieces: small maps have seams, too."""
     load_backend("numba")
-    package = "pagnp.backends.numba_cpu."
-    parallel = sys.modules[f"{package}threads"].parallel
-
-    def finely(kernel, total, threads, *args, chunk=None, **options):
-        if threads > 1:
-            chunk = min(chunk or total, max(1, total // 5))
-        parallel(kernel, total, threads, *args, chunk=chunk, **options)
-
-    for name, module in list(sys.modules.items()):
-        if name.startswith(package) and name != f"{package}threads" and hasattr(module, "parallel"):
-            monkeypatch.setattr(module, "parallel", finely)
+    finely.cut(monkeypatch.setattr)
 
 
 def pytest_addoption(parser):

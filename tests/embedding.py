@@ -102,7 +102,7 @@ def many_models_in_many_threads(rounds=30):
         assert all(pool.map(call, range(6 * rounds), timeout=LONG))
 
 
-def forks_of_forks(rounds=4):
+def forks_of_forks(rounds=3):
     """Children fork children, each with threads at work in kernels, and all use models of their parents."""
     model = pagnp.Model(graph(), threads=3)
     check(model)
@@ -132,6 +132,29 @@ def a_fork_while_a_kernel_is_compiled():
     assert started.wait(LONG)
     in_child(lambda: ops.avg_pool2d(x, 3, backend="numba"))
     compiling.join(LONG)
+
+
+def a_fork_while_llvm_is_at_work(rounds=40):
+    """LLVM's own lock, which threads of the host (and Numba's clean-up) take without the compiler's."""
+    from llvmlite import binding
+
+    check(pagnp.Model(graph(), threads=2))
+    stop = threading.Event()
+
+    def host():
+        while not stop.is_set():
+            binding.get_process_triple()
+
+    threads = [threading.Thread(target=host) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(rounds):
+            in_child(binding.get_process_triple)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(LONG)
 
 
 def _digest_of(model):

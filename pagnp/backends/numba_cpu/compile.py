@@ -4,18 +4,26 @@ import functools
 import os
 
 import numba
+from llvmlite.binding import ffi as llvm
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
 from pagnp.backends.numba_cpu.kernelcache import KernelCache
 
-# A fork waits until no thread compiles or loads a kernel: the child would find Numba's lock taken for ever.
+
+def _hold_compiler():
+    """Wait until no thread compiles or loads a kernel, or is in LLVM: a forked child would find the locks taken."""
+    global_compiler_lock.acquire()
+    llvm.lib._lock.__enter__()
+
+
+def _let_go():
+    llvm.lib._lock.__exit__(None, None, None)
+    global_compiler_lock.release()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=global_compiler_lock.acquire,
-        after_in_parent=global_compiler_lock.release,
-        after_in_child=global_compiler_lock.release,
-    )
+    os.register_at_fork(before=_hold_compiler, after_in_parent=_let_go, after_in_child=_let_go)
 
 
 def jit(function=None, *, cached=True):

@@ -21,12 +21,10 @@ import numpy as np
 
 import pagnp
 from pagnp import nn, ops
-from pagnp.backends.numba_cpu import conv
 
 HEADS = {"labels": {"task": "segmentation", "classes": 5}, "depth": {"task": "depth"}}
 IMAGE = np.random.default_rng(3).integers(0, 256, (75, 90, 3), dtype=np.uint8)
 LONG = 100  # seconds that anything here may take
-conv._LEAST_CHUNK = 1  # small convolutions are shared among threads here
 
 
 @functools.cache

@@ -101,12 +101,13 @@ def convolve(x, packed, run, taps, place, sites, epilogue, out, threads):
     tiles = -(-count // pixels)
     order = _order(packed, pixels, tiles, threads)
     worth = -(-_LEAST_CHUNK // (pixels * packed.groups * packed.panels[0].size))
-    chunk = -(-max(tiles // (threads * 8), worth) // order[0]) * order[0]
+    chunk = max(tiles // (threads * 32), worth)
     flags = (epilogue.mode, int(epilogue.relu))
     parallel(
         *(conv2d_f32_tiles, tiles, threads),
         *(x.shape[1:], place, taps, places, rows, addresses, sizes, order, flags),
-        chunk=chunk,
+        chunk=chunk if threads > 1 else tiles,
+        unit=order[0],
         keep=arrays,
     )
 
@@ -125,7 +126,8 @@ def _rows(x, packed, run, taps, place, epilogue, out, threads):
     parallel(
         *(conv2d_f32_rows, rows, threads),
         *((h_in, w_in, c_in), place, columns, tap_rows, addresses, sizes, flags),
-        chunk=max(rows // (threads * 8), -(-_LEAST_CHUNK // (place[1] * packed.panels.size))),
+        chunk=max(rows // (threads * 32), -(-_LEAST_CHUNK // (place[1] * packed.panels.size))),
+        unit=1,
         keep=arrays,
     )
     return sites

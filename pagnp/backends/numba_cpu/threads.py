@@ -30,11 +30,12 @@ def default_threads():
     return max(1, os.cpu_count() or 1)
 
 
-def parallel(kernel, total, threads, *args, chunk=None, keep=()):
+def parallel(kernel, total, threads, *args, chunk=None, unit=None, keep=()):
     """Call kernel(start, stop, *args) over [0, total) in chunks, on up to `threads` threads; return when all is done.
 
     kernel   a nogil function whose chunks write to places of their own
     chunk    size of a chunk; None divides `total` into a few chunks a thread. One chunk runs in the caller alone
+    unit     with it, chunks are as large as a share of what is left, in whole units, and towards the end only `chunk`
     keep     arrays that the args name by their addresses: Ctrl-C can end this call while a worker is at a chunk
     Raises:  what a chunk raised first; ContractError if subnormals are switched off in a thread.
     """
@@ -48,7 +49,7 @@ def parallel(kernel, total, threads, *args, chunk=None, keep=()):
         for start in range(0, total, chunk):
             kernel(start, min(start + chunk, total), *args)
         return
-    job = _Job(kernel, total, chunk, args, keep)
+    job = _Job(kernel, _starts(total, threads, chunk, unit), args, keep)
     try:
         _workers.offer(job, min(threads, -(-total // chunk)) - 1)
         job.work()
@@ -59,6 +60,17 @@ def parallel(kernel, total, threads, *args, chunk=None, keep=()):
         job.wait()
     if job.error is not None:
         raise job.error
+
+
+def _starts(total, threads, chunk, unit):
+    """Return where chunks start, ascending, and `total`. Large chunks first: few calls, and no long wait at the end."""
+    if unit is None:
+        return [*range(0, total, chunk), total]
+    starts = [0]
+    while starts[-1] < total:
+        share = (total - starts[-1]) // (2 * threads)
+        starts.append(min(starts[-1] + max(share // unit * unit, chunk), total))
+    return starts
 
 
 class _SameMemory:
@@ -90,9 +102,9 @@ class _Job:
     No locks: Ctrl-C raises KeyboardInterrupt anywhere in the main thread, also where a lock was taken a moment ago.
     """
 
-    def __init__(self, kernel, total, chunk, args, keep):
-        self.kernel, self.total, self.chunk, self.args, self.keep = kernel, total, chunk, args, keep
-        self.starts = itertools.count(0, chunk)
+    def __init__(self, kernel, starts, args, keep):
+        self.kernel, self.starts, self.args, self.keep = kernel, starts, args, keep
+        self.numbers = itertools.count()
         self.stopped, self.error = False, None
         self.begun, self.ended, self.bell = [], [], queue.SimpleQueue()
 
@@ -100,8 +112,8 @@ class _Job:
         """Take chunks until none is left. Late workers find none and leave at once."""
         try:
             check_subnormals()
-            while not self.stopped and (start := next(self.starts)) < self.total:
-                self.kernel(start, min(start + self.chunk, self.total), *self.args)
+            while not self.stopped and (number := next(self.numbers)) < len(self.starts) - 1:
+                self.kernel(self.starts[number], self.starts[number + 1], *self.args)
         except BaseException as error:
             self.stopped = True
             self.error = self.error or error

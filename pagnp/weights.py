@@ -11,7 +11,8 @@ from pagnp.types import Tensor
 
 
 class SharedWeights(MutableMapping[str, Tensor]):
-    """Key -> float32 array in PyTorch's shape, like a dict; those in `packed` are brought into it at each look.
+    """Key -> float32 array in PyTorch's shape, like a dict; those in `packed` are brought into it at each
+    look, as read-only copies.
 
     arrays  key -> array that is kept as it is
     packed  key -> what Backend.pack_conv2d gave: an array (k_h, k_w, c_in/groups, c_out), or what has `unpacked()`
@@ -25,7 +26,9 @@ class SharedWeights(MutableMapping[str, Tensor]):
             return self._arrays[key]
         packed = self._packed[key]
         weight = packed if isinstance(packed, np.ndarray) else packed.unpacked()
-        return np.ascontiguousarray(weight.transpose(3, 2, 0, 1))
+        array = np.array(weight.transpose(3, 2, 0, 1), order="C")
+        array.flags.writeable = False  # a copy: what is written to it would be lost
+        return array
 
     def __setitem__(self, key: str, array: Tensor) -> None:
         self._packed.pop(key, None)

@@ -65,3 +65,17 @@ def test_skipped_taps_turn_minus_zero_as_their_terms_would(positive, c_out, site
     assert np.signbit(outs[0][0, -1]).any() == (positive != "everywhere")
     if channels:
         assert not np.signbit(outs[0][0, -1, :, :channels]).any()
+
+
+def test_the_row_of_zeros_is_as_long_as_a_tap(monkeypatch):
+    seen = []
+    monkeypatch.setattr(conv, "parallel", lambda *args, keep, **_: seen.append((args, keep)))
+    kernels, out = load_backend("numba", 1), np.empty((1, 5, 5, 7), np.float32)
+    for c_in, weight in ((3, np.ones((5, 5, 3, 7), np.float32)), (40, np.ones((5, 5, 40, 7), np.float32))):
+        x = np.ones((1, 5, 5, c_in), np.float32)
+        packed = kernels.pack_conv2d(weight, 1)
+        kernels.conv2d(x, packed, *[None] * 4, False, None, (1, 1), (2,) * 4, (1, 1), 1, out)
+    for args, keep in seen:
+        run = next(part for part in args if isinstance(part, tuple) and len(part) == 7 and part[0] == 25)[1]
+        assert keep[1].size >= run, "missing pixels of a tile would read beyond it"
+    assert [keep[1].size for _, keep in seen] == [15, 40]

@@ -119,7 +119,7 @@ class Convolutions:
             "conv_transpose2d": conv_transpose.conv_transpose2d,
         }
 
-    def parallel(self, driver, total, threads, *arguments, chunk, keep):
+    def parallel(self, driver, total, threads, *arguments, chunk, keep, unit=None):
         """Run a driver, as `threads.parallel` would, on copies of its arrays in the arena."""
         self.arena.clear()
         addresses = tuple(0 if array is None else array.ctypes.data for array in keep)

@@ -93,7 +93,7 @@ def convolve(x, packed, run, taps, place, sites, epilogue, out, threads):
     elif is_compact:
         rows = np.arange(count, dtype=np.int32)
     rows = rows if is_compact else NO_SITES
-    zero_row = np.zeros(x.shape[3], np.float32)
+    zero_row = np.zeros(max(x.shape[3], run), np.float32)  # a tap of joined columns is longer than a pixel
     arrays = (x, zero_row, packed.panels, out, epilogue.residual, epilogue.scale, epilogue.added)
     addresses = tuple(0 if array is None else array.ctypes.data for array in arrays)
     sizes = (count, run, packed.groups, packed.c_out, packed.kind, int(packed.skips), int(sites.size > 0))

@@ -40,9 +40,8 @@ def border_kinds(size, place, taps):
     offsets = np.frombuffer(taps, np.int64).reshape(-1, 2)
     kinds, share = [], 1.0
     for axis in (0, 1):
-        at = (
-            np.arange(place[axis])[:, None] * place[2 + axis] - place[4 + axis] + sorted(set(offsets[:, axis].tolist()))
-        )
+        distances = sorted(set(offsets[:, axis].tolist()))
+        at = np.arange(place[axis])[:, None] * place[2 + axis] - place[4 + axis] + distances
         inside = (at >= 0) & (at < size[axis])
         changes = (inside[1:] != inside[:-1]).any(axis=1)
         kinds.append(np.concatenate([[0], np.cumsum(changes)]).astype(np.int32))

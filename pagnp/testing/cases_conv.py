@@ -201,6 +201,7 @@ def _narrow_rows():
     yield conv(
         3, 14, 15, 3, (12, 11), "cancelling", 69, groups=3, padding=5, residual="in_place"
     )  # 132 terms: no slide
+    yield conv(7, 18, 17, 7, (17, 16), "cancelling", 69, groups=7)  # three blocks: a total is read and written
 
 
 def _narrow_deconv_rows():

@@ -49,7 +49,10 @@ def arrange_compare(case):
         )
     elif case.get("fill") == "normal":
         a, b = np.round(a), np.round(b)  # many ties
-    return Arrangement({"a": a, "b": b, "op": case.get("relation")}, a.shape, bool)
+    shape = a.shape
+    if case.get("swapped"):
+        a, b = b, a
+    return Arrangement({"a": a, "b": b, "op": case.get("relation")}, shape, bool)
 
 
 def arrange_argmax(case):
@@ -95,6 +98,7 @@ def _compare_rows():
             _row("compare", 1, 4, 7, fill, 73, relation=relation) for fill in ("normal", "inf_nan", "signed_zeros")
         )
         yield _row("compare", 1, 4, 7, "normal", 74, relation=relation, other="number")
+        yield _row("compare", 1, 4, 7, "normal", 74, relation=relation, other="number", swapped=True)
         yield _row("compare", 1, 4, 7, "normal", 75, relation=relation, index=True)
         yield _row("compare", 1, 4, 7, "normal", 76, relation=relation, index=True, other="number")
 

@@ -91,7 +91,8 @@ def softmax_across_pixels(x, turned, largest, total, out):
     n, c = x.shape
     z, x_flat, out_flat, largest, total = turned[: n * c], x.reshape(-1), out.reshape(-1), largest[:n], total[:n]
     turn(x_flat, n, c, z)
-    largest[:] = z[:n]
+    for r in range(n):  # not a slice assigned: Numba's check of the sizes takes seconds to compile
+        largest[r] = z[r]
     for k in range(1, c):
         row = z[k * n : (k + 1) * n]
         for r in range(n):

@@ -8,20 +8,20 @@
 #define PAGNP_BLOCK 128  // terms of one fma chain
 
 // One step of the dot-product rule.
-__device__ __forceinline__ float fma_f32(float weight, float x, float s) { return __fmaf_rn(weight, x, s); }
+__device__ __forceinline__ float fma_step(float weight, float x, float s) { return __fmaf_rn(weight, x, s); }
 
 // Not fmaxf: NaN must stay NaN, and -0 must stay -0.
-__device__ __forceinline__ float relu_f32(float x) { return x < 0.0f ? 0.0f : x; }
+__device__ __forceinline__ float relu_step(float x) { return x < 0.0f ? 0.0f : x; }
 
 // scale and shift come together, or bias alone, or neither (null pointers); then residual, then relu.
-__device__ __forceinline__ float epilogue_f32(float acc, const float* scale, const float* shift, const float* bias,
+__device__ __forceinline__ float epilogue_step(float acc, const float* scale, const float* shift, const float* bias,
                                               const float* residual, int relu, long long co, long long row_offset) {
     if (scale)
         acc = __fmaf_rn(acc, scale[co], shift[co]);
     else if (bias)
         acc = __fadd_rn(acc, bias[co]);
     if (residual) acc = __fadd_rn(acc, residual[row_offset + co]);
-    return relu ? relu_f32(acc) : acc;
+    return relu ? relu_step(acc) : acc;
 }
 
 // p * x + c, the product rounded before the sum.
@@ -71,15 +71,15 @@ __device__ __forceinline__ double log64(double x) {
     return x < 0.0 ? __longlong_as_double(0x7FF8000000000000LL) : y;
 }
 
-__device__ __forceinline__ float exp_f32(float x) { return __double2float_rn(exp64((double)x)); }
+__device__ __forceinline__ float exp_step(float x) { return __double2float_rn(exp64((double)x)); }
 
-__device__ __forceinline__ float exp10_f32(float x) {
+__device__ __forceinline__ float exp10_step(float x) {
     return __double2float_rn(exp64(__dmul_rn((double)x, 0x1.26bb1bbb55516p+1)));
 }
 
-__device__ __forceinline__ float log_f32(float x) { return __double2float_rn(log64((double)x)); }
+__device__ __forceinline__ float log_step(float x) { return __double2float_rn(log64((double)x)); }
 
-__device__ __forceinline__ float sigmoid_f32(float x) {
+__device__ __forceinline__ float sigmoid_step(float x) {
     return __double2float_rn(__ddiv_rn(1.0, __dadd_rn(1.0, exp64(-(double)x))));
 }
 
@@ -100,7 +100,7 @@ __device__ __forceinline__ void philox4x32(const unsigned counter[4], const unsi
 }
 
 // Gumbel noise of one random word; form 0 is kong2018, 1 is torch.
-__device__ __forceinline__ float gumbel_f32(unsigned word, int form) {
+__device__ __forceinline__ float gumbel_step(unsigned word, int form) {
     const double unit = 0x1.0p-24;
     const double u = form ? __dmul_rn((double)((word >> 9) * 2u + 1u), unit)
                           : __ddiv_rn(__dadd_rn(__dmul_rn((double)(word >> 8), unit), 0x1.4f8b588e368f1p-17),

@@ -10,7 +10,7 @@ from pagnp.errors import BackendError
 Kernel: TypeAlias = Callable[..., Any]  # signatures: docs/ARCHITECTURE.md
 
 KERNELS = (
-    *("pack_conv2d", "conv2d", "conv_transpose2d"),
+    *("conv2d", "conv_transpose2d"),
     *("max_pool2d", "avg_pool2d"),
     *("bilinear", "nearest"),
     *("add", "sub", "mul", "div", "relu", "sigmoid", "exp", "exp10", "log", "norm", "compare"),
@@ -20,19 +20,32 @@ KERNELS = (
     *("gumbel_noise", "philox4x32"),
 )
 
-MODULES = {"numpy": "pagnp.backends.numpy_ref", "numba": "pagnp.backends.numba_cpu"}
+# No ops of a graph: the weights' order, and what a run does between its ops.
+INTERNAL = (
+    *("pack_conv2d", "copy", "zero", "list_sites", "picked", "unite", "logical_not", "to_float"),
+    *("normalize_u8", "crop", "mirror", "lookup", "narrow", "ponder"),
+)
+
+HOST = {"numpy": "pagnp.backends.numpy_ref", "numba": "pagnp.backends.numba_cpu"}
+GPU = {"cupy": "pagnp.backends.cupy_raw", "numba-cuda": "pagnp.backends.numba_cuda"}
+MODULES = {**HOST, **GPU}
 
 
 @dataclass(frozen=True)
 class Backend:
-    """A name and a complete table op -> kernel. `threads` is the number of worker threads kernels use."""
+    """A name and a complete table op -> kernel, on arrays that `arrays` makes.
+
+    threads  the number of worker threads that kernels use
+    arrays   HostArrays (backends/hostflow.py) for NumPy arrays, or the Device (backends/gpu/device.py) of a GPU
+    """
 
     name: str
     kernels: dict[str, Kernel]
     threads: int = 1
+    arrays: Any = None
 
     def __post_init__(self) -> None:
-        missing = [name for name in KERNELS if name not in self.kernels]
+        missing = [name for name in (*KERNELS, *INTERNAL) if name not in self.kernels]
         if missing:
             raise BackendError(f"backend '{self.name}': no kernel for {', '.join(missing)}")
 

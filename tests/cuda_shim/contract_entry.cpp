@@ -5,7 +5,7 @@
 typedef float (*Unary)(float);
 
 extern "C" void map_unary(int which, long long count, const float* x, float* out) {
-    const Unary functions[] = {exp_f32, exp10_f32, log_f32, sigmoid_f32, relu_f32};
+    const Unary functions[] = {exp_step, exp10_step, log_step, sigmoid_step, relu_step};
     for (long long i = 0; i < count; ++i) out[i] = functions[which](x[i]);
 }
 
@@ -15,7 +15,7 @@ extern "C" void dot(long long rows, long long terms, const float* weight, const 
         for (long long start = 0; start < terms; start += PAGNP_BLOCK) {
             float s = 0.0f;
             for (long long k = start; k < terms && k < start + PAGNP_BLOCK; ++k)
-                s = fma_f32(weight[row * terms + k], x[row * terms + k], s);
+                s = fma_step(weight[row * terms + k], x[row * terms + k], s);
             total = start ? __fadd_rn(total, s) : s;
         }
         out[row] = total;
@@ -27,7 +27,7 @@ extern "C" void epilogue(long long rows, long long c_out, const float* acc, cons
     for (long long row = 0; row < rows; ++row)
         for (long long co = 0; co < c_out; ++co)
             out[row * c_out + co] =
-                epilogue_f32(acc[row * c_out + co], scale, shift, bias, residual, relu, co, row * c_out);
+                epilogue_step(acc[row * c_out + co], scale, shift, bias, residual, relu, co, row * c_out);
 }
 
 extern "C" void philox(long long count, const unsigned* counter, const unsigned* key, unsigned* out) {
@@ -35,5 +35,5 @@ extern "C" void philox(long long count, const unsigned* counter, const unsigned*
 }
 
 extern "C" void gumbel(long long count, int form, const unsigned* words, float* out) {
-    for (long long i = 0; i < count; ++i) out[i] = gumbel_f32(words[i], form);
+    for (long long i = 0; i < count; ++i) out[i] = gumbel_step(words[i], form);
 }

@@ -5,7 +5,8 @@ import functools
 import numba
 from llvmlite.binding import llvm_version_info
 
-from pagnp.backends.base import KERNELS, Backend
+from pagnp.backends import hostflow
+from pagnp.backends.base import INTERNAL, KERNELS, Backend
 from pagnp.backends.numba_cpu import (
     conv,
     conv_transpose,
@@ -23,7 +24,9 @@ from pagnp.backends.numba_cpu.vectorcode import is_aarch64
 from pagnp.errors import BackendError, UsageError
 
 _MODULES = (conv, conv_transpose, pool, resample, pointwise, transcendental, reduce, gate, layout, random)
-_TABLE = {name: getattr(module, name) for module in _MODULES for name in KERNELS if hasattr(module, name)}
+_NAMES = (*KERNELS, *INTERNAL)
+_TABLE = {name: getattr(module, name) for module in _MODULES for name in _NAMES if hasattr(module, name)}
+_FLOW = {name: getattr(hostflow, name) for name in INTERNAL if hasattr(hostflow, name)}
 
 
 def make(threads=None):
@@ -40,6 +43,5 @@ def make(threads=None):
     if is_aarch64() and llvm_version_info < (20,):  # LLVM 15 makes `x < 0 ? 0 : x` one fmax, which gives +0 for -0
         raise BackendError("backend 'numba': Numba 0.61 loses the sign of -0 on aarch64; install numba 0.62 or newer")
     check_subnormals()
-    return Backend(
-        "numba", {name: functools.partial(kernel, threads=threads) for name, kernel in _TABLE.items()}, threads
-    )
+    kernels = {name: functools.partial(kernel, threads=threads) for name, kernel in _TABLE.items()}
+    return Backend("numba", kernels | _FLOW, threads, hostflow.HostArrays())

@@ -184,6 +184,11 @@ def _move(x, sites, scattered, out, threads):
     parallel(move_rows, len(sites), threads, x, sites, scattered, out, chunk=chunk)
 
 
+def list_sites(mask, threads=1):
+    """Return what a run uses as `sites`: here `mask_to_sites`."""
+    return mask_to_sites(mask, threads=threads)
+
+
 def grow_mask(mask, kernel, stride, padding, dilation, out, threads=1):
     """out (n, h_in, w_in) = where a tap of a conv's output site in `mask` (n, h_out, w_out) reads.
 

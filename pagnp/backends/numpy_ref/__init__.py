@@ -4,11 +4,12 @@ import functools
 
 import numpy as np
 
-from pagnp.backends.base import KERNELS, Backend
+from pagnp.backends import hostflow
+from pagnp.backends.base import INTERNAL, KERNELS, Backend
 from pagnp.backends.numpy_ref import conv, gate, layout, pointwise, pool, random, reduce, resample, transcendental
 from pagnp.backends.numpy_ref.fma import require_subnormals
 
-_MODULES = (conv, pool, resample, pointwise, transcendental, reduce, layout, gate, random)
+_MODULES = (conv, pool, resample, pointwise, transcendental, reduce, layout, gate, random, hostflow)
 
 
 def _guarded(kernel):
@@ -24,7 +25,8 @@ def _guarded(kernel):
 
 
 def _table():
-    found = {name: getattr(module, name) for module in _MODULES for name in KERNELS if hasattr(module, name)}
+    names = (*KERNELS, *INTERNAL)
+    found = {name: getattr(module, name) for module in _MODULES for name in names if hasattr(module, name)}
     return {name: _guarded(kernel) for name, kernel in found.items()}
 
 
@@ -36,4 +38,4 @@ def make(threads=None):
 
     Its kernels raise ContractError if that thread flushes subnormals to zero.
     """
-    return Backend("numpy", _TABLE, threads=1)
+    return Backend("numpy", _TABLE, 1, hostflow.HostArrays())

@@ -66,6 +66,11 @@ def mask_to_sites(mask):
     return np.flatnonzero(mask).astype(np.int32)
 
 
+def list_sites(mask):
+    """Return what a run uses as `sites`: here `mask_to_sites`; on a GPU a list whose length stays there."""
+    return mask_to_sites(mask)
+
+
 def grow_mask(mask, kernel, stride, padding, dilation, out):
     """Fill `out` (n, h_in, w_in): True where a tap of an output site in `mask` (n, h_out, w_out) reads."""
     out.fill(False)

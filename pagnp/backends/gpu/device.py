@@ -1,0 +1,148 @@
+"""Device: memory and launches of one GPU, as the host code of the ops sees it. Three implementations: cupy_raw.device,
+numba_cuda.device, and one in the tests that runs the CUDA sources on the CPU.
+"""
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import numpy as np
+
+BLOCK = 256  # threads of a block of a kernel that works element by element
+DeviceArray: TypeAlias = Any  # cupy.ndarray, numba's DeviceNDArray; shape, dtype, ndim, size, reshape, slices of axis 0
+
+
+class Sites:
+    """A list of sites in device memory of which the host knows only the greatest possible length.
+
+    indices  (capacity,) int32, ascending;  count (1,) int32: how many of them are there; None: all
+    """
+
+    def __init__(self, indices: DeviceArray, count: DeviceArray | None = None) -> None:
+        self.indices, self.count = indices, count
+
+    def __len__(self) -> int:
+        return int(self.indices.shape[0])
+
+
+class Allocations:
+    """The arrays that a run took, in order; a run that takes the same again gets the same memory.
+
+    So the second run of a network allocates nothing, and its launches can be recorded as a CUDA graph.
+    """
+
+    def __init__(self) -> None:
+        self.taken: list[DeviceArray] = []
+        self._next = 0
+
+    def restart(self) -> None:
+        """Hand out from the first array again."""
+        self._next = 0
+
+    def take(self, device: "Device", shape: tuple[int, ...], dtype: Any) -> DeviceArray:
+        """Return the next array, made if this is the first run."""
+        if self._next == len(self.taken):
+            self.taken.append(device.allocate(shape, dtype))
+        array = self.taken[self._next]
+        assert array.shape == shape and array.dtype == dtype, "a run took other arrays than the one before it"
+        self._next += 1
+        return array
+
+
+class Device(ABC):
+    """One GPU. Everything is in the order of the caller's stream; only `to_host` waits.
+
+    name             of the backend;  multiprocessors  how many the GPU has
+    """
+
+    name: str
+    multiprocessors: int = 1
+
+    def __init__(self) -> None:
+        self._local = threading.local()
+
+    # Memory
+
+    @abstractmethod
+    def allocate(self, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
+        """Return a new C-contiguous array of any content, at least 256-byte aligned. Raises MemoryLimitError."""
+
+    @abstractmethod
+    def to_device(self, array: np.ndarray) -> DeviceArray:
+        """Return a copy of a NumPy array."""
+
+    @abstractmethod
+    def to_host(self, array: DeviceArray) -> np.ndarray:
+        """Return a copy as a NumPy array, waiting for what was launched before."""
+
+    @abstractmethod
+    def copy(self, source: Any, out: DeviceArray) -> None:
+        """Copy `source`, on the device or a NumPy array, to `out`; both contiguous, with as many bytes."""
+
+    @abstractmethod
+    def zero(self, out: DeviceArray) -> None:
+        """Set all bytes of `out` to 0."""
+
+    @abstractmethod
+    def pointer(self, array: DeviceArray) -> int:
+        """Return the address of an array: kernels with wide loads want to know how it is aligned."""
+
+    @abstractmethod
+    def free_bytes(self) -> int:
+        """Return how many bytes could be allocated now."""
+
+    @abstractmethod
+    def adopt(self, value: Any) -> DeviceArray | None:
+        """Return `value` as an array of this device without a copy; None if it is no device array.
+
+        value   anything with __cuda_array_interface__, or with __dlpack__ on a GPU
+        Raises: BackendError if it lies on another GPU.
+        """
+
+    def empty(self, shape: Sequence[int] | int, dtype: Any = np.float32) -> DeviceArray:
+        """Return an array of any content: in a run with `reusing`, that of the run before."""
+        shape = (shape,) if isinstance(shape, int) else tuple(int(side) for side in shape)
+        kept: Allocations | None = getattr(self._local, "kept", None)
+        return self.allocate(shape, np.dtype(dtype)) if kept is None else kept.take(self, shape, np.dtype(dtype))
+
+    @contextmanager
+    def reusing(self, kept: Allocations) -> Iterator[None]:
+        """Take arrays from `kept` inside the block, in this thread."""
+        before = getattr(self._local, "kept", None)
+        kept.restart()
+        self._local.kept = kept
+        try:
+            yield
+        finally:
+            self._local.kept = before
+
+    # Launches
+
+    @abstractmethod
+    def launch(self, kernel: str, grid: int | tuple[int, ...], block: int, args: tuple[Any, ...], shared: int = 0) -> None:
+        """Launch a kernel of signatures.py with arrays, None (a null pointer) and numbers; `shared` in bytes.
+
+        Raises: BackendError if the launch is refused.
+        """
+
+    def launch_elements(self, kernel: str, size: int, args: tuple[Any, ...]) -> None:
+        """Launch a kernel with one thread an element."""
+        if size:
+            self.launch(kernel, -(-size // BLOCK), BLOCK, args)
+
+    @contextmanager
+    def limited(self, sites: Sites | None) -> Iterator[None]:
+        """Inside the block, in this thread, kernels that go row by row compute only as many rows as `sites` has."""
+        before = self.row_count
+        self._local.row_count = None if sites is None else sites.count
+        try:
+            yield
+        finally:
+            self._local.row_count = before
+
+    @property
+    def row_count(self) -> DeviceArray | None:
+        """The (1,) int32 of `limited`, or None."""
+        return getattr(self._local, "row_count", None)

@@ -1,0 +1,109 @@
+"""What a run does between its ops, on NumPy arrays: the backends numpy and numba share it. No arithmetic of the contract
+but the input's normalisation.
+"""
+
+import contextlib
+
+import numpy as np
+
+from pagnp.backends.numpy_ref.fma import fma_f32
+from pagnp.backends.numpy_ref.resample import nearest_index
+
+STRIP = 1 << 16  # pixels that are normalised at once
+
+
+class HostArrays:
+    """Arrays in the host's own memory: the part of gpu.device.Device that a run needs."""
+
+    on_host = True
+
+    def empty(self, shape, dtype=np.float32):
+        """Return a new array of any content."""
+        return np.empty(shape, dtype)
+
+    def to_device(self, array):
+        """Return `array` itself."""
+        return array
+
+    def to_host(self, array):
+        """Return `array` itself."""
+        return array
+
+    def limited(self, sites):
+        """Nothing: compact rows have the length that they have."""
+        return contextlib.nullcontext()
+
+    def count(self, sites):
+        """Return how many sites there are."""
+        return len(sites)
+
+
+def copy(x, out):
+    """out = x, of equal shapes."""
+    np.copyto(out, x)
+
+
+def zero(out):
+    """Set `out` to +0."""
+    out[...] = 0
+
+
+def picked(control, slot, out):
+    """out (n, h, w) bool = where a mask or an index `control` (n, h, w) or (n, 1, 1) picks branch `slot`."""
+    wanted = np.int32(slot) if control.dtype == np.int32 else bool(slot)
+    np.equal(np.broadcast_to(control, out.shape), wanted, out=out)
+
+
+def unite(mask, out):
+    """Set `out` where `mask` is set, too."""
+    np.logical_or(out, mask, out=out)
+
+
+def logical_not(mask, out):
+    """out = not mask."""
+    np.logical_not(mask, out=out)
+
+
+def to_float(mask, out):
+    """out (n, h, w, 1) = 1 where `mask` (n, h, w) is set, else +0."""
+    out[..., 0] = mask
+
+
+def normalize_u8(pixels, scale, shift, out):
+    """out (1, H, W, c) = fma(f32(pixels), scale, shift) for pixels (h, w, c) uint8, +0 below them and to their right."""
+    h, w = pixels.shape[:2]
+    out[:, h:] = 0
+    out[:, :, w:] = 0
+    step = max(1, STRIP // w)
+    for y in range(0, h, step):
+        real = pixels[y : y + step]
+        out[0, y : y + len(real), :w] = fma_f32(real.astype(np.float32), scale, shift)
+
+
+def crop(x, out):
+    """out = the upper left part of x (n, H, W, c) that has the size of `out` (n, h, w, c)."""
+    np.copyto(out, x[:, : out.shape[1], : out.shape[2]])
+
+
+def mirror(x, negate_first, out):
+    """out = x (n, h, w, c), its columns from right to left; with `negate_first` channel 0 negated. Any dtype."""
+    np.copyto(out, x[:, :, ::-1])
+    if negate_first:
+        np.negative(out[..., 0], out=out[..., 0])
+
+
+def lookup(table, index, out):
+    """out = table[index], all int32."""
+    np.copyto(out, table[index])
+
+
+def narrow(index, out):
+    """out uint8 = index, int32 from 0 to 255."""
+    np.copyto(out, index, casting="unsafe")
+
+
+def ponder(mask, height, width, out):
+    """out (h, w) int32 += 1 where `mask` (h', w'), enlarged to height x width by `nearest`, is set."""
+    rows, columns = (nearest_index(*pair)[:size] for pair, size in zip(
+        zip(mask.shape, (height, width), strict=True), out.shape, strict=True))
+    out += mask[rows[:, None], columns]

@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from pagnp.backends.gpu.conv_tiles import Tile
+
 BLOCK = 256  # threads of a block of a kernel that works element by element
 DeviceArray: TypeAlias = Any  # cupy.ndarray, numba's DeviceNDArray; shape, dtype, ndim, size, reshape, slices of axis 0
 
@@ -55,10 +57,12 @@ class Device(ABC):
     """One GPU. Everything is in the order of the caller's stream; only `to_host` waits.
 
     name             of the backend;  multiprocessors  how many the GPU has
+    conv_tiles       the tile kernels of conv2d that it may use; none: the plain one only
     """
 
     name: str
     multiprocessors: int = 1
+    conv_tiles: tuple[Tile, ...] = ()
 
     def __init__(self) -> None:
         self._local = threading.local()
@@ -121,7 +125,9 @@ class Device(ABC):
     # Launches
 
     @abstractmethod
-    def launch(self, kernel: str, grid: int | tuple[int, ...], block: int, args: tuple[Any, ...], shared: int = 0) -> None:
+    def launch(
+        self, kernel: str, grid: int | tuple[int, ...], block: int, args: tuple[Any, ...], shared: int = 0
+    ) -> None:
         """Launch a kernel of signatures.py with arrays, None (a null pointer) and numbers; `shared` in bytes.
 
         Raises: BackendError if the launch is refused.

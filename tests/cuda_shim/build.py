@@ -11,8 +11,9 @@ from cuda_shim import declarations
 
 HERE = Path(__file__).resolve().parent
 SOURCES = HERE.parents[1] / "cuda"
-MACHINE = ("machine.cpp", "faults.cpp", "together.cpp", "launch.cpp")
-FLAGS = ("-std=c++17", "-O2", "-ffp-contract=off", "-fPIC", "-DPAGNP_SHIM", "-Wall", "-Werror", "-Wno-unknown-pragmas")
+MACHINE = ("machine.cpp", "faults.cpp", "together.cpp", "launch.cpp", "signals.cpp", "sanitizer.cpp")
+FLAGS = ("-std=c++17", "-O2", "-ffp-contract=off", "-fPIC", "-DPAGNP_SHIM", "-fvisibility=hidden")
+WARNINGS = ("-Wall", "-Werror", "-Wno-unknown-pragmas")
 
 
 class BuildError(Exception):
@@ -36,7 +37,7 @@ def _has_fma_unit():
 
 def flags():
     """Return the compiler's options for this machine."""
-    return [*FLAGS, *(["-mfma"] if _has_fma_unit() else [])]
+    return [*FLAGS, *WARNINGS, *(["-mfma"] if _has_fma_unit() else [])]
 
 
 def run(command):
@@ -75,7 +76,20 @@ def machine(folder):
 
 def preprocessed(source, include=SOURCES):
     """Return the source with its macros and includes written out, CUDA's own words left as they are."""
-    return run(["-E", "-P", "-nostdinc", "-std=c++17", "-DPAGNP_SHIM", "-x", "c++", f"-I{include}", source])
+    return run(
+        [
+            "-E",
+            "-P",
+            "-nostdinc",
+            "-std=c++17",
+            "-DPAGNP_SHIM",
+            "-fvisibility=hidden",
+            "-x",
+            "c++",
+            f"-I{include}",
+            source,
+        ]
+    )
 
 
 def library(source, signatures, folder, sanitize=False, include=SOURCES):
@@ -86,10 +100,12 @@ def library(source, signatures, folder, sanitize=False, include=SOURCES):
     """
     source, folder = Path(source), Path(folder)
     text = preprocessed(source, include)
-    declarations.check(source.name, text, signatures)
+    declared = declarations.kernels_declared(text)
+    if problems := declarations.mismatches(source.name, declared, signatures):
+        raise declarations.SignatureError("\n".join(problems))
     engine = machine(folder)
-    entries = declarations.entries(signatures)
-    options = [*flags(), *(["-fsanitize=undefined", "-fno-sanitize=vptr"] if sanitize else [])]
+    entries = declarations.entries({name: signatures[name] for name in declared})
+    options = [*flags(), *(["-fsanitize=undefined", "-fsanitize=float-cast-overflow"] if sanitize else [])]
 
     def make(path):
         unit = path.with_suffix(f"{path.suffix}.cpp")

@@ -28,19 +28,20 @@ def _parameter(kernel, text):
     return KINDS[kind] + "*" * words.count("*"), name
 
 
-def check(source, text, signatures):
-    """Raise SignatureError unless the preprocessed `text` has the kernels of `signatures`, name -> Signature."""
-    declared = kernels_declared(text)
+def mismatches(source, declared, signatures):
+    """Return what is wrong with the kernels that are declared: no signature, or another one than name -> Signature."""
     problems = [f"{source}: kernel {name} has no signature" for name in sorted(declared.keys() - signatures.keys())]
-    problems += [
-        f"{source}: no kernel {name}, which has a signature" for name in sorted(signatures.keys() - declared.keys())
-    ]
     for name in sorted(declared.keys() & signatures.keys()):
         if declared[name] != tuple(signatures[name].parameters):
             here, there = (", ".join(map(" ".join, side)) for side in (declared[name], signatures[name].parameters))
             problems.append(f"{source}: kernel {name}({here}), but its signature says ({there})")
-    if problems:
-        raise SignatureError("\n".join(problems))
+    return problems
+
+
+def missing(source, declared, signatures):
+    """Return a line for each signature without a kernel."""
+    absent = sorted(signatures.keys() - declared.keys())
+    return [f"{source}: no kernel {name}, which has a signature" for name in absent]
 
 
 def entries(signatures):
@@ -51,5 +52,7 @@ def entries(signatures):
             f"pagnp_slot<{C_TYPES[kind.rstrip('*')]}{'*' if kind.endswith('*') else ''}>(slots, {i})"
             for i, (kind, _) in enumerate(signature.parameters)
         )
-        lines.append(f'extern "C" void entry_{name}(const void* slots) {{ {name}({arguments}); }}')
+        lines.append(
+            f'extern "C" __attribute__((visibility("default"))) void entry_{name}(const void* slots) {{ {name}({arguments}); }}'
+        )
     return "\n".join(lines) + "\n"

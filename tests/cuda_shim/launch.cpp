@@ -98,7 +98,9 @@ extern "C" __attribute__((visibility("default"))) int pagnp_launch(pagnp_launch_
     std::atomic<unsigned long long> next{0};
     std::atomic<bool> failed{false};
     std::mutex mutex;
+    catch_faults();
     const auto work = [&] {
+        const SignalStack stack;
         std::unique_ptr<Machine> machine = pool.take();
         machine->prepare(*launch);
         Address address = {library.module, 0};

@@ -35,13 +35,10 @@ class Kernels:
     """The kernels of one CUDA source, compiled into `folder`."""
 
     def __init__(self, source, signatures, folder, sanitize=False, **options):
-        self._signatures = signatures
+        self._source, self._signatures = source, signatures
         path = build.library(source, signatures, folder, sanitize, **options)
         self._library = ctypes.CDLL(str(path))
         self._launch = ctypes.CDLL(str(build.machine(folder))).pagnp_launch
-        self._entries = {
-            name: ctypes.cast(getattr(self._library, f"entry_{name}"), ctypes.c_void_p).value for name in signatures
-        }
 
     def launch(self, name, grid, block, values, shared=0, *, order="ascending", seed=0, deferred=False):
         """Run a kernel. grid, block: up to three numbers; values: numbers, and addresses for pointers.
@@ -52,12 +49,17 @@ class Kernels:
         parameters = self._signatures[name].parameters
         if len(values) != len(parameters):
             raise KernelError(f"{name} takes {len(parameters)} arguments, not {len(values)}")
-        launch = _Launch(self._entries[name], self._packed(name, parameters, values))
+        launch = _Launch(self._entry(name), self._packed(name, parameters, values))
         launch.grid[:], launch.block[:] = _three(grid), _three(block)
         launch.shared_bytes, launch.order, launch.seed = shared, ORDERS.index(order), seed
         launch.deferred, launch.workers = deferred, len(os.sched_getaffinity(0))
         if self._launch(ctypes.byref(launch)):
             raise KernelError(f"{name}: {launch.error.decode()}")
+
+    def _entry(self, name):
+        if not hasattr(self._library, f"entry_{name}"):
+            raise KernelError(f"no kernel {name} in {self._source}")
+        return ctypes.cast(getattr(self._library, f"entry_{name}"), ctypes.c_void_p).value
 
     def _packed(self, name, parameters, values):
         slots = bytearray()

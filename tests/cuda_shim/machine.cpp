@@ -113,10 +113,9 @@ void Machine::rounds() {
 }
 
 void Machine::release_barrier() {
-    for (unsigned i = 0; i < count; ++i) {
+    for (unsigned i = 0; i < count; ++i)
         if (threads[i].line != threads[0].line || threads[i].file != threads[0].file) return tell_stuck();
-        threads[i].status = READY;
-    }
+    for (unsigned i = 0; i < count; ++i) threads[i].status = READY;
     barrier_result = int(votes);
     at_barrier = votes = 0;
 }

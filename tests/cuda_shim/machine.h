@@ -2,6 +2,8 @@
 #ifndef PAGNP_SHIM_MACHINE_H
 #define PAGNP_SHIM_MACHINE_H
 
+#include <signal.h>
+
 #include <memory>
 #include <vector>
 
@@ -95,7 +97,15 @@ struct Machine {
     void check_margins();
 };
 
-extern __thread Machine* running;
+extern __thread Machine* running;  // on this thread of the operating system
+
+void catch_faults();
+struct SignalStack {
+    std::unique_ptr<char[]> memory;
+    stack_t before;
+    SignalStack();
+    ~SignalStack();
+};
 
 }  // namespace shim
 

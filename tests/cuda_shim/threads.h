@@ -9,6 +9,7 @@ struct pagnp_place {
 };
 enum pagnp_together { PAGNP_SYNC, PAGNP_SHFL, PAGNP_UP, PAGNP_DOWN, PAGNP_XOR, PAGNP_BALLOT, PAGNP_ALL, PAGNP_ANY };
 
+#pragma GCC visibility push(default)
 extern "C" {
 // initial-exec: a load, not a call. The block's thread of the operating system has one.
 extern __thread pagnp_place* pagnp_here __attribute__((tls_model("initial-exec")));
@@ -19,6 +20,7 @@ void pagnp_copy(void* shared, const void* global, int bytes, bool wanted);
 void pagnp_commit();
 void pagnp_wait(int groups);
 }
+#pragma GCC visibility pop
 
 #define threadIdx (pagnp_here->thread)
 #define blockIdx (pagnp_here->block)

@@ -1,29 +1,22 @@
-"""Launches of the gates, of what they steer, and of the lists of sites."""
+"""Launches of the gates and of what they steer; the lists of sites are in sites.py."""
 
 import numpy as np
 
 from pagnp.backends.gpu import reduce
-from pagnp.backends.gpu.device import BLOCK, Sites
 from pagnp.backends.gpu.random import FORMS
 from pagnp.backends.gpu.rows import launch_rows, rows_of
 from pagnp.backends.gpu.signature import CUPY, signatures
-
-SCAN = 1024  # threads of the one block of list_sites_i32_scan
 
 _MASK = "(u8* control, f32* zero, f32* one, f32* out, i64 pixels, i64 c, i64 per)"
 _INDEX = "(i32* control, i32 slot, f32* branch, f32* out, i64 pixels, i64 c, i64 per)"
 _BLEND = "(f32* p, f32* branch, f32* out, i64 pixels, i64 c, i64 per, i64 k_channels, i64 k)"
 _PAIR = "(f32* p, f32* zero, f32* one, f32* out, i64 pixels, i64 c, i64 per)"
 _MASKED = "(f32* x, u8* mask, f32* out, i64 pixels, i64 c, i64 per)"
-_GATHER = "(f32* x, i32* sites, f32* out, i64 m, i64 c, i32* count, i32 has_count)"
-_SCATTER = "(f32* values, i32* sites, f32* out, i64 m, i64 c, i32* count, i32 has_count)"
 
 # gate: z is pixels of 2 (hard, gumbel_mask) or k_channels logits, noise those of noise_pixels pixels, used again for
 # each image where they are fewer. form: its place in FORMS. gumbel_soft puts y / temperature into out, then softmax.
 # per: how many pixels share one element of a control, mask or p: 1, or h*w where it is one decision an image.
 # select_f32_index writes where control is slot; blend_f32 goes on from out where k > 0: one launch a branch.
-# list_sites: *_count counts the True of every BLOCK elements, *_scan (one block of SCAN threads) replaces each of these
-# counts by the sum of those before it and writes the total, *_write fills sites. All blocks have BLOCK threads.
 KERNELS = {
     **signatures(
         "gate",
@@ -35,19 +28,13 @@ KERNELS = {
         gate_f32_gumbel_soft(f32* z, f32* noise, f32* out, i64 pixels, i64 k_channels, i64 noise_pixels, i32 form,
                              f32 temperature)
         select_f32_mask{_MASK} select_f32_index{_INDEX} blend_f32{_BLEND} blend_f32_pair{_PAIR} masked_f32{_MASKED}
-        list_sites_i32_count(u8* mask, i32* sums, i64 size)
-        list_sites_i32_scan(i32* sums, i32* count, i64 blocks)
-        list_sites_i32_write(u8* mask, i32* sums, i32* sites, i64 size)
-        grow_mask_u8(u8* mask, u8* out, i64 size, i64 h_out, i64 w_out, i64 h_in, i64 w_in, i64 k_h, i64 k_w,
-                     i64 stride_y, i64 stride_x, i64 top, i64 left, i64 dilation_y, i64 dilation_x)
-        gather_f32{_GATHER} scatter_f32{_SCATTER}
         """,
     ),
     **signatures(
         "gate",
         f"""
         select_f32_mask_v4{_MASK} select_f32_index_v4{_INDEX} blend_f32_v4{_BLEND} blend_f32_pair_v4{_PAIR}
-        masked_f32_v4{_MASKED} gather_f32_v4{_GATHER} scatter_f32_v4{_SCATTER}
+        masked_f32_v4{_MASKED}
         """,
         (CUPY,),
     ),
@@ -106,45 +93,3 @@ def masked(device, x, mask, out):
 def shared_by(decisions, pixels):
     """Return how many pixels share one element of a control that has `decisions` of them."""
     return max(1, pixels // max(1, decisions))
-
-
-def list_sites(device, mask):
-    """Return Sites of the flat indices of True, ascending; their number stays on the device."""
-    blocks = -(-mask.size // BLOCK)
-    sums, sites, count = (device.empty(size, np.int32) for size in (max(1, blocks), mask.size, 1))
-    device.launch_elements("list_sites_i32_count", mask.size, (mask, sums, mask.size))
-    device.launch("list_sites_i32_scan", 1, SCAN, (sums, count, blocks))
-    device.launch_elements("list_sites_i32_write", mask.size, (mask, sums, sites, mask.size))
-    return Sites(sites, count)
-
-
-def mask_to_sites(device, mask):
-    """Return int32 (m,): the flat indices of True, ascending; waits to know m."""
-    sites = list_sites(device, mask)
-    return sites.indices[: int(device.to_host(sites.count)[0])]
-
-
-def grow_mask(device, mask, kernel, stride, padding, dilation, out):
-    """Fill `out` (n, h_in, w_in): True where a tap of an output site in `mask` (n, h_out, w_out) reads."""
-    window = *kernel, *stride, padding[0], padding[2], *dilation
-    device.launch_elements("grow_mask_u8", out.size, (mask, out, out.size, *mask.shape[1:], *out.shape[1:], *window))
-
-
-def gather(device, x, sites, out):
-    """Fill `out` (m, c) with the pixels of x at `sites`, an array or Sites."""
-    m, c = rows_of(out)
-    indices, *count = _listed(sites)
-    launch_rows(device, "gather_f32", m * c, c, (x, out), (x, indices, out, m, c, *count))
-
-
-def scatter(device, values, sites, out):
-    """Write the rows of `values` (m, c) to the pixels of `out` at `sites`; the others stay."""
-    m, c = rows_of(values)
-    indices, *count = _listed(sites)
-    launch_rows(device, "scatter_f32", m * c, c, (values, out), (values, indices, out, m, c, *count))
-
-
-def _listed(sites):
-    """Return (indices, count, has_count) of an array or Sites."""
-    listed = sites if isinstance(sites, Sites) else Sites(sites)
-    return listed.indices, listed.count, listed.count is not None

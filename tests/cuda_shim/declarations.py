@@ -52,7 +52,5 @@ def entries(signatures):
             f"pagnp_slot<{C_TYPES[kind.rstrip('*')]}{'*' if kind.endswith('*') else ''}>(slots, {i})"
             for i, (kind, _) in enumerate(signature.parameters)
         )
-        lines.append(
-            f'extern "C" __attribute__((visibility("default"))) void entry_{name}(const void* slots) {{ {name}({arguments}); }}'
-        )
+        lines.append(f"PAGNP_ENTRY void entry_{name}(const void* slots) {{ {name}({arguments}); }}")
     return "\n".join(lines) + "\n"

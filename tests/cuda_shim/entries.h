@@ -4,6 +4,8 @@
 
 #include <cstring>
 
+#define PAGNP_ENTRY extern "C" __attribute__((visibility("default")))
+
 template <class T>
 static inline T pagnp_slot(const void* slots, int i) {
     T value;

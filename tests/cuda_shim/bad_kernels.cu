@@ -74,16 +74,16 @@ extern "C" __global__ void barrier_bad_two(const float* x, float* out) {
     out[threadIdx.x] = x[threadIdx.x];
 }
 extern "C" __global__ void barrier_good(const float* x, float* out) {
-    const bool wanted = threadIdx.x < 64;
+    if (threadIdx.x < 40) out[threadIdx.x] = x[threadIdx.x];
     __syncthreads();
-    if (wanted) out[threadIdx.x] = x[threadIdx.x];
+    if (threadIdx.x >= 40) out[threadIdx.x] = x[threadIdx.x];
 }
 
 // Sums of a warp by shuffles.
 template <bool alone>
 __device__ __forceinline__ void warp_sum(const float* x, float* out) {
     float sum = x[threadIdx.x];
-    if (alone && threadIdx.x % 32 >= 16) return;
+    if (alone && threadIdx.x % 32 >= 16) return;  // the others still name these lanes
     for (int step = 16; step; step /= 2) sum = __fadd_rn(sum, __shfl_down_sync(0xFFFFFFFFu, sum, step));
     out[threadIdx.x] = __shfl_sync(0xFFFFFFFFu, sum, 0);
 }
@@ -125,7 +125,7 @@ extern "C" __global__ void beyond_bad_static(const float* x, float* out) {
     out[threadIdx.x] = values[threadIdx.x];
 }
 
-// A wide load from an address that is a multiple of 4 bytes only; start: of the 64 floats in x.
+// A wide load from an address that is a multiple of 4 bytes only.
 extern "C" __global__ void wide_bad(const float* x, float* out) {
     if (threadIdx.x < 15) *(float4*)(out + 4 * threadIdx.x) = *(const float4*)(x + 4 * threadIdx.x + 1);
 }

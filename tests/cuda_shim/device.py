@@ -32,6 +32,10 @@ class ShimArray(np.ndarray):
     def _refuse(self, *args, **kwargs):
         raise HostAccessError("the host reads or writes the values of a device's array")
 
+    def __getitem__(self, key):
+        part = super().__getitem__(key)
+        return part if isinstance(part, ShimArray) else self._refuse()
+
     __array_function__ = __setitem__ = __bool__ = __int__ = __float__ = __index__ = __iter__ = _refuse
     item = tolist = tobytes = fill = copy = astype = sum = any = all = min = max = nonzero = _refuse
 

@@ -14,6 +14,7 @@ BACKENDS = tuple(MODULES)
 TALLY = (
     Counter()
 )  # what the random tests did: "cases", "multipools", "graphs", "failing", "op conv2d", "fill huge", ...
+SUMMARY = []  # lines that tests want to have printed at the end
 
 
 def load_backend(name, threads=None):
@@ -68,7 +69,9 @@ def seeds(config, short, share, at_a_time):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """Say which seeds ran and, after a run with --conformance, what was in them."""
+    """Print SUMMARY; say which seeds ran and, after a run with --conformance, what was in them."""
+    for line in SUMMARY:
+        terminalreporter.write_line(line)
     if not any(TALLY[kind] for kind in ("cases", "multipools", "graphs")):
         return
     first = config.getoption("conformance_seed")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from cuda_shim import build
-from cuda_shim.families import families
 from cuda_shim.library import KernelError, Kernels
 
 from pagnp.backends.base import Backend
+from pagnp.backends.gpu import SIGNATURES, table
 from pagnp.backends.gpu.device import Device
 from pagnp.backends.gpu.signature import CUPY
 from pagnp.errors import MemoryLimitError
@@ -106,7 +106,7 @@ class ShimDevice(Device):
         self._check_arguments(kernel, args)
         values = [0 if arg is None else arg.ctypes.data if isinstance(arg, np.ndarray) else arg for arg in args]
         beside = _beside(arrays)
-        kernels = compiled(self.folder, families()[0][kernel].source, self.sanitize)
+        kernels = compiled(self.folder, SIGNATURES[kernel].source, self.sanitize)
         kernels.launch(kernel, grid, block, values, shared, order=self.order, seed=self.seed, deferred=self.deferred)
         self.launches[kernel] += 1
         for margin, before in beside:
@@ -115,7 +115,7 @@ class ShimDevice(Device):
 
     def _check_arguments(self, kernel, args):
         """Raise KernelError where an argument is not what the kernel's signature says."""
-        parameters = families()[0][kernel].parameters
+        parameters = SIGNATURES[kernel].parameters
         if len(args) != len(parameters):
             raise KernelError(f"{kernel} takes {len(parameters)} arguments, not {len(args)}")
         for (kind, name), arg in zip(parameters, args, strict=True):
@@ -160,7 +160,7 @@ def compiled(folder, source, sanitize=False):
     """Return the Kernels of cuda/<source>.cu."""
     signatures = {
         name: signature
-        for name, signature in families()[0].items()
+        for name, signature in SIGNATURES.items()
         if signature.source == source and CUPY in signature.backends
     }
     return Kernels(build.SOURCES / f"{source}.cu", signatures, folder, sanitize)
@@ -169,4 +169,4 @@ def compiled(folder, source, sanitize=False):
 def shim_backend(folder=None, **settings):
     """Return a Backend whose kernels are the CUDA sources on the CPU; settings: those of ShimDevice."""
     device = ShimDevice(folder or Path(tempfile.gettempdir()) / "pagnp-cuda-shim", **settings)
-    return Backend("cupy", families()[1](device), arrays=device)
+    return Backend("cupy", table(device), arrays=device)

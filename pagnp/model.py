@@ -8,18 +8,18 @@ import numpy as np
 
 from pagnp import budget as budgets
 from pagnp import gating, memory
-from pagnp.arenas import Arenas
-from pagnp.backends.base import get_backend
+from pagnp.backends.base import Backend, BackendLike, get_backend
 from pagnp.bands import TILES, plan_bands
 from pagnp.canonical import canonical
 from pagnp.dispatch import Options
 from pagnp.errors import DtypeError, ShapeError, UsageError
+from pagnp.executors import executor
 from pagnp.graph import Graph
 from pagnp.inference import Inference, Network
 from pagnp.lower import lower
 from pagnp.parameters import prepare
 from pagnp.result import Result
-from pagnp.runner import Run, execute
+from pagnp.runner import Run
 from pagnp.trace import Trace
 from pagnp.types import AnyPicture, FilePath, GateMode, Picture, Pictures, RunOptions, Size, Tensor
 from pagnp.weights import share
@@ -62,13 +62,14 @@ class Model:
     Between calls it keeps plans and the memory of one run.
     """
 
-    def __init__(self, graph: Graph, backend: str = "auto", threads: int | None = None) -> None:
+    def __init__(self, graph: Graph, backend: BackendLike = "auto", threads: int | None = None) -> None:
         self.graph = graph.validate()
-        self.backend = get_backend("numba" if backend == "auto" else backend, threads)
+        name = "numba" if backend == "auto" else backend
+        self.backend = name if isinstance(name, Backend) else get_backend(name, threads)
         self._canonical = canonical(graph)
         self._parameters = prepare(self._canonical, self.backend)
         self._plans: dict[Any, Any] = {}
-        self._arenas = Arenas()
+        self._executor = executor(self.backend, self._parameters)
 
     @overload
     def __call__(self, image: Picture, **options: Unpack[RunOptions]) -> Result: ...
@@ -152,9 +153,8 @@ class Model:
         budgets.check(None, threshold, graph)
         plan = self._plan(graph, gate_mode, x.shape, dense)
         options = self._options(graph, plan, threshold, seed, noise)
-        memory.require(plan, plan.bytes)
-        x, arenas = np.ascontiguousarray(x), self._arenas
-        return execute(plan, self.backend, self._parameters, x, options, arenas=arenas, tick=tick)
+        self._executor.require(plan, plan.bytes)
+        return self._executor.execute(plan, np.ascontiguousarray(x), options, tick=tick)
 
     def plan(
         self, size: Size, *, dense: bool = False, trace: bool = False, flip: bool = False, tile: int | None = None
@@ -178,7 +178,7 @@ class Model:
 
     def _options(self, graph, plan, threshold, seed, noise):
         gating.check_noise(graph, plan, noise or {})
-        noise = {name: np.ascontiguousarray(array) for name, array in (noise or {}).items()}
+        noise = {name: self.backend.arrays.to_device(array) for name, array in (noise or {}).items()}
         if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 64:
             raise UsageError(f"seed is an integer from 0 to 2**64 - 1, got {seed!r}")
         return Options(None if threshold is None else np.float32(threshold), int(seed), noise)
@@ -214,7 +214,7 @@ class Model:
         plan = self._plan(graph, gate_mode, (1, *graph.padded_size(image.size)), dense)
         options = self._options(graph, plan, threshold, seed, noise)
         bands = self._fitting_bands(graph, gate_mode, plan, dense, image.size, trace is True, flip, tile)
-        network = Network(graph, self.backend, self._parameters, self._arenas)
+        network = Network(graph, self._executor)
         inference = Inference(network, image, plan, bands, options, progress)
         inference.passes = 1 + bool(flip) + (budgets.PASSES if budget is not None else 0)
         if budget is not None:
@@ -234,15 +234,17 @@ class Model:
         Where nothing leaves room for the caller, what takes the least: that may be the whole image.
         """
         heights = (None, *(rows for rows in TILES if rows < plan.h)) if tile is None else (check_tile(tile),)
-        found = []
+        if tile is None and self._executor.holds(plan):
+            return None
+        found, arrays = [], self.backend.arrays
         for height in heights:
             bands = None if height is None else self._bands(graph, gate_mode, plan, dense, height)
             found.append((memory.call_bytes(graph, plan, size, trace, flip, bands), bands))
-            if memory.fits_well(found[-1][0]):
+            if memory.fits_well(found[-1][0], arrays):
                 return bands
         needed, bands = min(found, key=lambda pair: pair[0])
-        if not memory.fits(needed):
-            memory.refuse(plan, needed, None if bands is None else bands.tile)
+        if not memory.fits(needed, arrays):
+            memory.refuse(plan, needed, arrays, None if bands is None else bands.tile)
         return bands
 
 

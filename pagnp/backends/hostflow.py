@@ -6,6 +6,7 @@ import contextlib
 
 import numpy as np
 
+from pagnp import memory
 from pagnp.backends.numpy_ref.fma import fma_f32
 from pagnp.backends.numpy_ref.resample import nearest_index
 
@@ -22,12 +23,20 @@ class HostArrays:
         return np.empty(shape, dtype)
 
     def to_device(self, array):
-        """Return `array` itself."""
-        return array
+        """Return `array` itself, C-contiguous."""
+        return np.ascontiguousarray(array)
 
     def to_host(self, array):
         """Return `array` itself."""
         return array
+
+    def duplicate(self, array):
+        """Return a copy."""
+        return array.copy()
+
+    def constant(self, key, make):
+        """Return what `make` gives: a small array that a run needs again and again."""
+        return make()
 
     def limited(self, sites):
         """Nothing: compact rows have the length that they have."""
@@ -36,6 +45,10 @@ class HostArrays:
     def count(self, sites):
         """Return how many sites there are."""
         return len(sites)
+
+    def free_bytes(self):
+        """Return how many bytes could be allocated now, None where that is not known."""
+        return memory.available()
 
 
 def copy(x, out):
@@ -74,10 +87,12 @@ def normalize_u8(pixels, scale, shift, out):
     h, w = pixels.shape[:2]
     out[:, h:] = 0
     out[:, :, w:] = 0
+    values = fma_f32(np.arange(256, dtype=np.float32)[:, None], scale, shift)  # of each pixel there can be
     step = max(1, STRIP // w)
     for y in range(0, h, step):
         real = pixels[y : y + step]
-        out[0, y : y + len(real), :w] = fma_f32(real.astype(np.float32), scale, shift)
+        for c in range(pixels.shape[2]):
+            out[0, y : y + len(real), :w, c] = values[real[..., c], c]
 
 
 def crop(x, out):
@@ -104,6 +119,8 @@ def narrow(index, out):
 
 def ponder(mask, height, width, out):
     """out (h, w) int32 += 1 where `mask` (h', w'), enlarged to height x width by `nearest`, is set."""
-    rows, columns = (nearest_index(*pair)[:size] for pair, size in zip(
-        zip(mask.shape, (height, width), strict=True), out.shape, strict=True))
-    out += mask[rows[:, None], columns]
+    h, w = out.shape
+    rows, columns = nearest_index(mask.shape[0], height)[:h], nearest_index(mask.shape[1], width)[:w]
+    step = max(1, STRIP // w)
+    for y in range(0, h, step):
+        out[y : y + step] += mask[rows[y : y + step, None], columns]

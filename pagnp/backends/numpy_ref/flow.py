@@ -1,54 +1,11 @@
-"""What a run does between its ops, on NumPy arrays: the backends numpy and numba share it. No arithmetic of the contract
-but the input's normalisation.
-"""
-
-import contextlib
+"""What a run does between its ops. No arithmetic of the contract but the input's normalisation."""
 
 import numpy as np
 
-from pagnp import memory
 from pagnp.backends.numpy_ref.fma import fma_f32
 from pagnp.backends.numpy_ref.resample import nearest_index
 
-STRIP = 1 << 16  # pixels that are normalised at once
-
-
-class HostArrays:
-    """Arrays in the host's own memory: the part of gpu.device.Device that a run needs."""
-
-    on_host = True
-
-    def empty(self, shape, dtype=np.float32):
-        """Return a new array of any content."""
-        return np.empty(shape, dtype)
-
-    def to_device(self, array):
-        """Return `array` itself, C-contiguous."""
-        return np.ascontiguousarray(array)
-
-    def to_host(self, array):
-        """Return `array` itself."""
-        return array
-
-    def duplicate(self, array):
-        """Return a copy."""
-        return array.copy()
-
-    def constant(self, key, make):
-        """Return what `make` gives: a small array that a run needs again and again."""
-        return make()
-
-    def limited(self, sites):
-        """Nothing: compact rows have the length that they have."""
-        return contextlib.nullcontext()
-
-    def count(self, sites):
-        """Return how many sites there are."""
-        return len(sites)
-
-    def free_bytes(self):
-        """Return how many bytes could be allocated now, None where that is not known."""
-        return memory.available()
+STRIP = 1 << 16  # pixels that are handled at once
 
 
 def copy(x, out):

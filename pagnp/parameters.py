@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from pagnp.backends.base import Backend
 from pagnp.canonical import norm_scale_shift
 from pagnp.graph import Graph, Node

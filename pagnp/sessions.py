@@ -20,7 +20,7 @@ SESSIONS_KEPT = 4  # of one model
 class DeviceExecutor(Executor):
     """Runs plans on a GPU. The arrays of a Run are valid as long as the Run itself; then another may take them."""
 
-    def __init__(self, backend: Backend, parameters: Parameters) -> None:
+    def __init__(self, backend, parameters):
         super().__init__(backend, parameters)
         self._free: list[_Session] = []
 

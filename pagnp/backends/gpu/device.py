@@ -55,12 +55,13 @@ class Allocations:
 class Device(ABC):
     """One GPU. Everything is in the order of the caller's stream; only `to_host` waits.
 
-    name             of the backend;  multiprocessors  how many the GPU has
+    name             of the backend;  description  what the GPU is called;  multiprocessors  how many it has
     conv_tiles       the tile kernels of conv2d that it may use; none: the plain one only
     can_record       True if `record` and `replay` work
     """
 
     name: str
+    description: str = ""
     multiprocessors: int = 1
     conv_tiles: tuple[Tile, ...] = ()
     on_host = False

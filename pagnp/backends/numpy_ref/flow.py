@@ -40,7 +40,7 @@ def to_float(mask, out):
 
 
 def normalize_u8(pixels, scale, shift, out):
-    """out (1, H, W, c) = fma(f32(pixels), scale, shift) for pixels (h, w, c) uint8, +0 below them and to their right."""
+    """out (1, H, W, c) = fma(f32(pixels), scale, shift) for pixels (h, w, c) uint8; +0 below and to the right."""
     h, w = pixels.shape[:2]
     out[:, h:] = 0
     out[:, :, w:] = 0

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pagnp import gpuarrays
 from pagnp.types import Tensor, Words
 
 CONTRACT_NAME = "pagnp-bits/1"
@@ -143,21 +144,13 @@ def _place(index, a, b, got, want, is_float):
     return Place(index, f"{int(a[index]):08X}", f"{int(b[index]):08X}", got[index], want[index], ulp)
 
 
-def on_host(array: Any) -> npt.NDArray[Any]:
-    """Return `array` as a NumPy array; one in a GPU's memory (of CuPy, Numba) is copied."""
-    for method in ("get", "copy_to_host"):
-        if hasattr(array, "__cuda_array_interface__") and hasattr(array, method):
-            array = getattr(array, method)()
-    return np.asarray(array)
-
-
 def digest(array: npt.ArrayLike) -> str:
     """Return the SHA-256 (hex) of one image's `array`: contract, dtype, shape and little-endian bytes.
 
     array    (h, w, c), (h, w) or any shape without a batch axis; float32, integer or bool
     Numerics: every NaN is hashed as 7FC00000, bool as 0 and 1.
     """
-    array = on_host(array)
+    array = np.asarray(gpuarrays.to_host(array))
     running = RunningDigest(array.dtype, array.shape)
     running.update(array)
     return running.hexdigest()

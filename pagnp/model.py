@@ -7,12 +7,13 @@ from typing import Any, Literal, Unpack, overload
 import numpy as np
 
 from pagnp import budget as budgets
-from pagnp import gating, memory
-from pagnp.backends.base import Backend, BackendLike, get_backend
+from pagnp import gating, gpuarrays, memory
+from pagnp.backends.base import BackendLike
+from pagnp.backends.choice import AUTO, choose, of_array
 from pagnp.bands import TILES, plan_bands
 from pagnp.canonical import canonical
 from pagnp.dispatch import Options
-from pagnp.errors import DtypeError, ShapeError, UsageError
+from pagnp.errors import DtypeError, ImageError, ShapeError, UsageError
 from pagnp.executors import executor
 from pagnp.graph import Graph
 from pagnp.inference import Inference, Network
@@ -29,14 +30,15 @@ PLANS_KEPT = 8
 
 def load(
     path: FilePath,
-    backend: str = "auto",
+    backend: BackendLike = "auto",
     threads: int | None = None,
     allow_nonfinite: bool = False,
 ) -> "Model":
     """Load a model file and return a Model.
 
     path      a file written by pagnp.torch.export, pagnp.modelfile.write or `pagnp convert`
-    backend   "auto" (numba), "numba" or "numpy"
+    backend   "auto" (numba; for arrays in a GPU's memory that GPU), "numba", "numpy", "cupy", "numba-cuda", or
+              "auto-gpu" (prefers a GPU and tells the logger "pagnp" what it took)
     threads   worker threads, None = all cores this process may use
     Raises:   ModelFileError, GraphError, BackendError.
     """
@@ -64,8 +66,9 @@ class Model:
 
     def __init__(self, graph: Graph, backend: BackendLike = "auto", threads: int | None = None) -> None:
         self.graph = graph.validate()
-        name = "numba" if backend == "auto" else backend
-        self.backend = name if isinstance(name, Backend) else get_backend(name, threads)
+        self.backend = choose(backend, threads)
+        self._follows = backend == AUTO  # arrays of a GPU to that GPU
+        self._on_gpu: dict[str, Model] = {}
         self._canonical = canonical(graph)
         self._parameters = prepare(self._canonical, self.backend)
         self._plans: dict[Any, Any] = {}
@@ -113,8 +116,10 @@ class Model:
 
         if isinstance(image, (list, tuple)) or (isinstance(image, np.ndarray) and image.ndim == 4):
             return [self(one, **options) for one in image]
+        if gpuarrays.on_gpu(image):
+            return self._at_home_of(image)._run_gpu_array(image, options)
         loaded = load_image(image) if isinstance(image, str) or hasattr(image, "__fspath__") else from_array(image)
-        return self._run_image(loaded, **options)
+        return self._run_image(loaded, **options).to_host()
 
     def forward(
         self,
@@ -126,9 +131,17 @@ class Model:
         noise: Mapping[str, Tensor] | None = None,
         dense: bool = False,
     ) -> dict[str, Tensor]:
-        """Run on a raw tensor: float32 (n, h, w, c) in, dict output -> float32 (n, h', w', c') out."""
-        run = self.run(x, gate_mode=gate_mode, threshold=threshold, seed=seed, noise=noise, dense=dense)
-        return {output: run.value(name).copy() for output, name in self.graph.outputs.items()}
+        """Run on a raw tensor: float32 (n, h, w, c) in, dict output -> float32 (n, h', w', c') out.
+
+        An array in a GPU's memory is taken without a copy; the outputs are then arrays of the same library.
+        """
+        model = self._at_home_of(x)
+        run = model.run(x, gate_mode=gate_mode, threshold=threshold, seed=seed, noise=noise, dense=dense)
+        arrays = model.backend.arrays
+        values = {output: arrays.duplicate(run.value(name)) for output, name in self.graph.outputs.items()}
+        if gpuarrays.on_gpu(x):
+            return {output: gpuarrays.like(x, value) for output, value in values.items()}
+        return {output: arrays.to_host(value) for output, value in values.items()}
 
     def run(
         self,
@@ -145,8 +158,12 @@ class Model:
 
         tick  called before the first step of the plan and after each
         """
-        if not isinstance(x, np.ndarray) or x.dtype != np.float32:
+        if gpuarrays.on_gpu(x):
+            x = self._adopt(x, "forward: x")
+        elif not isinstance(x, np.ndarray):
             raise DtypeError(f"forward: x is {getattr(x, 'dtype', type(x).__name__)}, need a float32 array")
+        if x.dtype != np.float32:
+            raise DtypeError(f"forward: x is {x.dtype}, need a float32 array")
         if x.ndim != 4 or x.shape[3] != self.graph.channels or 0 in x.shape:
             raise ShapeError(f"forward: x is {x.shape}, need (n, h, w, {self.graph.channels})")
         graph = self._graph(gate_mode)
@@ -154,7 +171,8 @@ class Model:
         plan = self._plan(graph, gate_mode, x.shape, dense)
         options = self._options(graph, plan, threshold, seed, noise)
         self._executor.require(plan, plan.bytes)
-        return self._executor.execute(plan, np.ascontiguousarray(x), options, tick=tick)
+        x = np.ascontiguousarray(x) if isinstance(x, np.ndarray) else x
+        return self._executor.execute(plan, x, options, tick=tick)
 
     def plan(
         self, size: Size, *, dense: bool = False, trace: bool = False, flip: bool = False, tile: int | None = None
@@ -173,12 +191,50 @@ class Model:
         needed = memory.call_bytes(self._canonical, plan, size, trace, flip, bands)
         return PlanSummary(needed, sum(plan.macs.values()), layers)
 
+    def _at_home_of(self, array):
+        """Return the model to run `array` with: itself, or for an array of a GPU one on that GPU."""
+        if not gpuarrays.on_gpu(array) or not self.backend.arrays.on_host:
+            return self
+        name = of_array(array)
+        if not self._follows:
+            what, hint = gpuarrays.type_name(array), gpuarrays.to_numpy_hint("it", array)
+            raise DtypeError(f"backend '{self.backend.name}': got a {what}; {hint}, or take backend '{name}'")
+        if name not in self._on_gpu:
+            self._on_gpu = self._on_gpu | {name: Model(self.graph, name)}
+        return self._on_gpu[name]
+
+    def _adopt(self, array, what):
+        """Return an array of a GPU as one of this backend's, C-contiguous."""
+        adopted = self.backend.arrays.adopt(array)
+        if adopted is None:
+            raise DtypeError(
+                f"{what} is a {gpuarrays.type_name(array)}, which backend '{self.backend.name}' cannot take"
+            )
+        return adopted
+
+    def _run_gpu_array(self, image, options):
+        """Run an image (h, w, 3) uint8, or a batch (n, h, w, 3), that is in the GPU's memory; results stay there."""
+        from pagnp.image import Image
+
+        pixels = self._adopt(image, "image")
+        if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or pixels.shape[-1] != 3 or 0 in pixels.shape:
+            raise ImageError(f"image: the array is {pixels.dtype} {pixels.shape}, need uint8 (h, w, 3) in RGB order")
+        if pixels.ndim == 4:
+            shape = pixels.shape[1:]
+            return [self._run_gpu_array(pixels[i : i + 1].reshape(shape), options) for i in range(pixels.shape[0])]
+        result = self._run_image(Image(self.backend.arrays.to_host(pixels), on_device=pixels), **options)
+        return result.mapped(lambda array: gpuarrays.like(image, array))
+
     def _graph(self, gate_mode):
         return gating.with_gate_mode(self._canonical, gate_mode)
 
     def _options(self, graph, plan, threshold, seed, noise):
         gating.check_noise(graph, plan, noise or {})
-        noise = {name: self.backend.arrays.to_device(array) for name, array in (noise or {}).items()}
+        arrays = self.backend.arrays
+        noise = {
+            name: self._adopt(array, f"noise of '{name}'") if gpuarrays.on_gpu(array) else arrays.to_device(array)
+            for name, array in (noise or {}).items()
+        }
         if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 64:
             raise UsageError(f"seed is an integer from 0 to 2**64 - 1, got {seed!r}")
         return Options(None if threshold is None else np.float32(threshold), int(seed), noise)
@@ -202,7 +258,7 @@ class Model:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy by building anew: kernels and plans stay behind."""
-        return Model, (self.graph, self.backend.name, self.backend.threads)
+        return Model, (self.graph, AUTO if self._follows else self.backend.name, self.backend.threads)
 
     def _run_image(
         self, image, budget, threshold, seed, noise, gate_mode, dense, trace, flip, tile, progress

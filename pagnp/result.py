@@ -5,14 +5,15 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from pagnp import contract
+from pagnp import contract, gpuarrays
 from pagnp.backends.base import Backend
 from pagnp.types import Array, Index, Json, Macs, Mask, Size, Tensor
 
 
 @dataclass
 class Result:
-    """The answer of `Model(image)` for one image of h x w pixels.
+    """The answer of `Model(image)` for one image of h x w pixels. Its arrays are NumPy's, or where the image was an
+    array in a GPU's memory such arrays, of the same library: `to_host` brings them over.
 
     outputs     head -> labels (h, w) uint8 or int32; depth, boundary (h, w) float32; normals (h, w, 3) float32
     logits      output -> float32 (h', w', c), before the last upsampling
@@ -64,7 +65,7 @@ class Result:
     @property
     def kept(self) -> dict[str, float]:
         """gate -> share of its pixels that were computed."""
-        return {name: float(np.count_nonzero(contract.on_host(mask))) / mask.size for name, mask in self.masks.items()}
+        return {name: float(np.count_nonzero(gpuarrays.to_host(mask))) / mask.size for name, mask in self.masks.items()}
 
     @property
     def digests(self) -> dict[str, str]:
@@ -81,7 +82,7 @@ class Result:
 
     def to_host(self) -> "Result":
         """Return the Result with NumPy arrays, where a GPU's memory holds them; else itself."""
-        return self.mapped(contract.on_host)
+        return self.mapped(gpuarrays.to_host)
 
     def mapped(self, change: Callable[[Array], Array]) -> "Result":
         """Return the Result with change(array) in place of every output, logits tensor, mask, rates and ponder map."""

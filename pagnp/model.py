@@ -119,7 +119,7 @@ class Model:
         if gpuarrays.on_gpu(image):
             return self._at_home_of(image)._run_gpu_array(image, options)
         loaded = load_image(image) if isinstance(image, str) or hasattr(image, "__fspath__") else from_array(image)
-        return self._run_image(loaded, **options).to_host()
+        return self._run_image(loaded, **options).mapped(self.backend.arrays.to_host)
 
     def forward(
         self,

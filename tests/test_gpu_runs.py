@@ -1,6 +1,7 @@
 """Whole networks on a GPU backend, whose kernels are the CUDA sources run on the CPU: layers, results, sessions, graphs."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +35,9 @@ SIDE = 48  # pixels of the shipped picture: the CPU does in seconds what a GPU d
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    build.require_compiler()
+    if build.compiler() is None:
+        assert not os.environ.get("CI"), "CI has a C++ compiler"
+        pytest.skip("no g++: the CUDA sources cannot be run on the CPU")
     return tmp_path_factory.mktemp("kernels")
 
 
@@ -163,7 +166,10 @@ def test_an_array_of_a_gpu_needs_a_gpu_backend(backend, graph, picture):
 
 def test_a_model_follows_the_array(backend, graph, picture, monkeypatch):
     real = get_backend
-    monkeypatch.setattr("pagnp.backends.choice.get_backend", lambda name, threads=None: backend if name == "cupy" else real(name, threads))
+    monkeypatch.setattr(
+        "pagnp.backends.choice.get_backend",
+        lambda name, threads=None: backend if name == "cupy" else real(name, threads),
+    )
     model = pagnp.Model(graph)
     result = model(CudaArray(backend.arrays.to_device(picture)))
     assert isinstance(result.ponder, ShimArray)

@@ -1,4 +1,4 @@
-"""What a run does between its ops (backends/hostflow.py says what each means), on a GPU."""
+"""What a run does between its ops (backends/numpy_ref/flow.py says what each means), on a GPU."""
 
 import math
 

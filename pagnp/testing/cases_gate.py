@@ -163,11 +163,6 @@ def _choice_rows():
         yield _row("select", c, 2, 3, seed=99, branches=2, control="random")
         yield _row("blend", c, 2, 3, seed=99, branches=2)
         yield _row("masked", c, 2, 3, seed=99, control="random")
-    for c in (4, 36):  # four floats at a time
-        yield _row("select", c, 3, 5, "specials", 100, n=2, branches=2, control="random")
-        yield _row("select", c, 3, 5, "specials", 100, n=2, branches=3, control="index")
-        yield from (_row("blend", c, 3, 5, "hairs", 100, n=2, branches=k) for k in (2, 3))
-        yield _row("masked", c, 3, 5, "specials", 100, n=2, control="random")
 
 
 def _site_rows():

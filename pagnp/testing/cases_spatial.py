@@ -147,10 +147,6 @@ def _layout_rows():
     for part in ((0, 5), (0, 1), (4, 5), (1, 4)):
         yield _row("slice_channels", 5, 3, 4, part=part, n=2, seed=55)
     yield from (_row("slice_channels", 5, 2, 3, fill, 56, part=(1, 4)) for fill in fills.FILLS)
-    for c in (4, 36):  # four floats at a time
-        yield _row("concat", c + 12, 3, 5, "specials", 59, n=2, parts=(4, c, 8))
-        yield _row("pad", c, 3, 5, "specials", 59, n=2, padding=(1, 0, 2, 1))
-        yield from (_row("slice_channels", c + 8, 3, 5, "specials", 59, n=2, part=(at, at + c)) for at in (0, 3, 4))
 
 
 def _sharp_rows():

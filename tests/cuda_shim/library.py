@@ -38,7 +38,7 @@ class Kernels:
         self._source, self._signatures = source, signatures
         path = build.library(source, signatures, folder, sanitize, **options)
         self._library = ctypes.CDLL(str(path))
-        self._launch = ctypes.CDLL(str(build.machine(folder))).pagnp_launch
+        self._launch = self._library.pagnp_launch  # of the machine that it is linked to
 
     def launch(self, name, grid, block, values, shared=0, *, order="ascending", seed=0, deferred=False):
         """Run a kernel. grid, block: up to three numbers; values: numbers, and addresses for pointers.

@@ -2,8 +2,7 @@
 #ifndef PAGNP_SCAN_CUH
 #define PAGNP_SCAN_CUH
 
-#define WARP 32
-#define ALL_LANES 0xFFFFFFFFu
+#include "warp.cuh"
 
 // How many threads of lower number have `flag` set; *total: how many threads of the block.
 // warps (32) is shared memory; it must not be in use by another call still.

@@ -31,6 +31,9 @@ RIGHT = {
     "shuffle_good": np.repeat([X[:32].sum(), X[32:].sum()], 32).astype(np.float32),
     "unwritten_good": COPIED,
     "wide_good": X,
+    "same_good": X,
+    "lanes_good": X,
+    "blocks_good": X,
 }
 # Wrong bits in some of the orders, or with some kind of copies: (kernel, its right twin).
 SHOWS = {
@@ -53,7 +56,22 @@ FAULTS = {
     "beyond_bad": "dynamic shared memory .*: written beyond its end",
     "wide_bad": "misaligned",
 }
-SANITIZED = {"beyond_bad_static": "index beyond its array", "wide_bad": "misaligned address at .*bad_kernels.cu"}
+# Errors in the checked build; bits may be right.
+CHECKED = {
+    "race_bad": "race: .* of the __shared__ variables, which thread .* (read|wrote), with nothing",
+    "reuse_bad": "race: .* of dynamic shared memory",
+    "copy_bad_wait": "race: .* copies to without having waited",
+    "copy_bad_commit": "race: .* copies to without having waited",
+    "copy_bad_count": "race: .* copies to without having waited",
+    "copy_bad_early": "race: ",
+    "beyond_bad_static": "index beyond its array",
+    "wide_bad": "misaligned address at .*bad_kernels.cu",
+    "outside_bad_read": r"reads 4 bytes, 4 bytes beyond the end of x at .*bad_kernels.cu:\d+",
+    "outside_bad_write": "writes 4 bytes, 4 bytes before the start of out",
+    "same_bad": "race: writes byte .* which thread .* wrote",
+    "lanes_bad_shuffle": "race: reads byte|race: writes byte",
+    "blocks_bad": "race: (reads|writes) byte 0 of out, which thread",
+}
 WAYS = list(itertools.product(ORDERS, (False, True)))
 
 
@@ -68,23 +86,26 @@ def kernels(folder):
 
 
 @pytest.fixture(scope="session")
-def sanitized(folder):
-    return Kernels(SOURCE, SIGNATURES, folder, sanitize=True)
+def checked(folder):
+    return Kernels(SOURCE, SIGNATURES, folder, checked=True)
 
 
 def run(kernels, name, order="ascending", deferred=False, seed=1):
     device = ShimDevice(None)
     x, out = device.to_device(X), device.allocate(X.shape, X.dtype)
     arguments = device.pointer(x), device.pointer(out)
-    kernels.launch(name, 1, THREADS, arguments, 4 * THREADS, order=order, seed=seed, deferred=deferred)
+    extents = [(name, at, X.nbytes, 4) for name, at in zip(("x", "out"), arguments, strict=True)]
+    size = (2, THREADS // 2) if name.startswith("blocks") else (1, THREADS)
+    settings = {"order": order, "seed": seed, "deferred": deferred, "extents": extents}
+    kernels.launch(name, *size, arguments, 4 * THREADS, **settings)
     return device.to_host(out)
 
 
 def test_every_planted_kernel_is_judged():
-    assert set(NAMES) == {*RIGHT, *SHOWS, *FAULTS, *SANITIZED}
+    assert set(NAMES) == {*RIGHT, *SHOWS, *FAULTS, *CHECKED}
 
 
-@pytest.mark.parametrize("build", ("kernels", "sanitized"))
+@pytest.mark.parametrize("build", ("kernels", "checked"))
 @pytest.mark.parametrize("name", RIGHT)
 def test_a_right_kernel_is_right_in_every_way(name, build, request):
     for order, deferred in WAYS:
@@ -116,10 +137,11 @@ def test_a_fault_is_an_error(name, kernels):
     assert (run(kernels, "reuse_good") == RIGHT["reuse_good"]).all()  # and nothing of it stays
 
 
-@pytest.mark.parametrize("name", SANITIZED)
-def test_undefined_behaviour_is_an_error_in_the_sanitized_build(name, sanitized):
-    with pytest.raises(KernelError, match=SANITIZED[name]):
-        run(sanitized, name)
+@pytest.mark.parametrize("name", CHECKED)
+def test_the_checked_build_sees(name, checked):
+    for order, deferred in WAYS:
+        with pytest.raises(KernelError, match=CHECKED[name]):
+            run(checked, name, order, deferred)
 
 
 def test_a_seed_is_an_order(kernels):

@@ -1,5 +1,5 @@
 // Kernels that are wrong on purpose, each beside its corrected twin: the shim must tell them apart.
-// One block of 64 threads; x, out (64).
+// Two blocks of 32 threads for those called blocks_*, else one block of 64; x, out (64).
 #include "async_copy.cuh"
 #include "threads.cuh"
 
@@ -131,4 +131,72 @@ extern "C" __global__ void wide_bad(const float* x, float* out) {
 }
 extern "C" __global__ void wide_good(const float* x, float* out) {
     if (threadIdx.x < 16) *(float4*)(out + 4 * threadIdx.x) = *(const float4*)(x + 4 * threadIdx.x);
+}
+
+// Beyond an array, where the value read is not used.
+extern "C" __global__ void outside_bad_read(const float* x, float* out) {
+    const float next = x[threadIdx.x + 1];
+    out[threadIdx.x] = threadIdx.x == 63 ? x[63] : __fadd_rn(__fmul_rn(next, 0.0f), x[threadIdx.x]);
+}
+extern "C" __global__ void outside_bad_write(const float* x, float* out) {
+    out[threadIdx.x] = x[threadIdx.x];
+    if (threadIdx.x == 0) out[-1] = x[0];
+}
+
+// All write the same number: right in every order, but a race.
+template <bool alone>
+__device__ __forceinline__ void first(const float* x, float* out) {
+    __shared__ float value;
+    if (!alone || threadIdx.x == 0) value = x[0];
+    __syncthreads();
+    out[threadIdx.x] = __fadd_rn(__fsub_rn(x[threadIdx.x], value), value);
+}
+extern "C" __global__ void same_bad(const float* x, float* out) { first<false>(x, out); }
+extern "C" __global__ void same_good(const float* x, float* out) { first<true>(x, out); }
+
+// Within a warp __syncwarp is enough, and a shuffle or a vote is not.
+template <int what>
+__device__ __forceinline__ void lanes(const float* x, float* out) {
+    __shared__ float values[64];
+    values[threadIdx.x] = x[threadIdx.x];
+    if (what == 0) __syncwarp();
+    if (what == 1) __shfl_sync(0xFFFFFFFFu, x[threadIdx.x], 0);
+    const float got = values[threadIdx.x ^ 1];
+    if (what == 0) __syncwarp();
+    if (what == 1) __ballot_sync(0xFFFFFFFFu, true);
+    values[threadIdx.x] = got;
+    __syncthreads();
+    out[threadIdx.x] = values[threadIdx.x ^ 1];
+}
+extern "C" __global__ void lanes_good(const float* x, float* out) { lanes<0>(x, out); }
+extern "C" __global__ void lanes_bad_shuffle(const float* x, float* out) { lanes<1>(x, out); }
+
+// Two blocks, of which one reads what the other writes.
+extern "C" __global__ void blocks_bad(const float* x, float* out) {
+    const int i = blockIdx.x * 32 + threadIdx.x;
+    out[i] = x[i];
+    __syncthreads();
+    if (blockIdx.x == 1 && threadIdx.x == 0) out[i] = __fadd_rn(__fmul_rn(out[0], 0.0f), x[i]);
+}
+extern "C" __global__ void blocks_good(const float* x, float* out) {
+    const int i = blockIdx.x * 32 + threadIdx.x;
+    out[i ^ 1] = x[i];
+    __syncthreads();
+    if (threadIdx.x % 2) return;
+    const float kept = out[i];
+    out[i] = out[i + 1];
+    out[i + 1] = kept;
+}
+
+// A copy into memory that others still read.
+extern "C" __global__ void copy_bad_early(const float* x, float* out) {
+    __shared__ __align__(16) float values[64];
+    values[threadIdx.x] = 1.0f;
+    __syncthreads();
+    const float one = values[63 - threadIdx.x];
+    if (threadIdx.x < 16) async_copy_16(values + 4 * threadIdx.x, x + 4 * threadIdx.x, true);
+    async_commit();
+    async_wait<0>();
+    __syncthreads();
+    out[threadIdx.x] = __fmul_rn(values[threadIdx.x], one);
 }

@@ -11,9 +11,13 @@ from cuda_shim import declarations
 
 HERE = Path(__file__).resolve().parent
 SOURCES = HERE.parents[1] / "cuda"
-MACHINE = ("machine.cpp", "faults.cpp", "together.cpp", "launch.cpp", "signals.cpp", "sanitizer.cpp")
+MACHINE = ("machine.cpp", "faults.cpp", "together.cpp", "launch.cpp", "signals.cpp", "undefined.cpp", "shadow.cpp")
 FLAGS = ("-std=c++17", "-O2", "-ffp-contract=off", "-fPIC", "-DPAGNP_SHIM", "-fvisibility=hidden")
 WARNINGS = ("-Wall", "-Werror", "-Wno-unknown-pragmas")
+CHECKS = (
+    *("-fsanitize=undefined,thread", "-fsanitize=float-cast-overflow", "--param=tsan-instrument-func-entry-exit=0"),
+    *("-g1", "-fno-tree-vectorize", "-fno-tree-loop-distribute-patterns"),  # every access by itself, none by memset
+)
 
 
 class BuildError(Exception):
@@ -92,11 +96,11 @@ def preprocessed(source, include=SOURCES):
     )
 
 
-def library(source, signatures, folder, sanitize=False, include=SOURCES):
+def library(source, signatures, folder, checked=False, include=SOURCES):
     """Return the path of the shared library of a CUDA source.
 
     signatures  name -> Signature of its kernels; raises SignatureError if the source declares others
-    sanitize    stop a kernel at undefined behaviour: misaligned float4, index beyond an array, overflow
+    checked     stop a kernel at undefined behaviour, at accesses beyond its arrays, and at races (shadow.cpp)
     """
     source, folder = Path(source), Path(folder)
     text = preprocessed(source, include)
@@ -105,7 +109,7 @@ def library(source, signatures, folder, sanitize=False, include=SOURCES):
         raise declarations.SignatureError("\n".join(problems))
     engine = machine(folder)
     entries = declarations.entries({name: signatures[name] for name in declared})
-    options = [*flags(), *(["-fsanitize=undefined", "-fsanitize=float-cast-overflow"] if sanitize else [])]
+    options = [*flags(), *(CHECKS if checked else ())]
 
     def make(path):
         unit = path.with_suffix(f"{path.suffix}.cpp")
@@ -115,7 +119,5 @@ def library(source, signatures, folder, sanitize=False, include=SOURCES):
         run(["-shared", objects, engine, "-Wl,-rpath,$ORIGIN", "-o", path])
         unit.unlink(), objects.unlink()
 
-    name = (
-        f"{source.stem}{'-sanitized' if sanitize else ''}-{_key(text, source.read_text(), entries, str(sanitize))}.so"
-    )
+    name = f"{source.stem}{'-checked' if checked else ''}-{_key(text, source.read_text(), entries, str(checked))}.so"
     return _made(folder / name, make)

@@ -57,9 +57,9 @@ class ShimDevice(Device):
     name = "cupy"  # whose kernels it runs
     multiprocessors = 4
 
-    def __init__(self, folder, *, order="ascending", seed=0, deferred=False, sanitize=False, memory=4 << 30):
+    def __init__(self, folder, *, order="ascending", seed=0, deferred=False, checked=False, memory=4 << 30):
         super().__init__()
-        self.folder, self.order, self.seed, self.deferred, self.sanitize = folder, order, seed, deferred, sanitize
+        self.folder, self.order, self.seed, self.deferred, self.checked = folder, order, seed, deferred, checked
         self.launches, self.memory, self.taken = Counter(), memory, 0
 
     def allocate(self, shape, dtype):
@@ -106,12 +106,20 @@ class ShimDevice(Device):
         self._check_arguments(kernel, args)
         values = [0 if arg is None else arg.ctypes.data if isinstance(arg, np.ndarray) else arg for arg in args]
         beside = _beside(arrays)
-        kernels = compiled(self.folder, SIGNATURES[kernel].source, self.sanitize)
-        kernels.launch(kernel, grid, block, values, shared, order=self.order, seed=self.seed, deferred=self.deferred)
+        kernels = compiled(self.folder, SIGNATURES[kernel].source, self.checked)
+        settings = {"order": self.order, "seed": self.seed, "deferred": self.deferred}
+        extents = self._extents(kernel, args) if self.checked else ()
+        kernels.launch(kernel, grid, block, values, shared, **settings, extents=extents)
         self.launches[kernel] += 1
         for margin, before in beside:
             if margin.tobytes() != before:
                 raise KernelError(f"{kernel}: wrote beside its arrays")
+
+    def _extents(self, kernel, args):
+        """Return (name, address, bytes, bytes of an element) of the arrays."""
+        named = zip(SIGNATURES[kernel].parameters, args, strict=True)
+        arrays = [(name, array) for (_, name), array in named if isinstance(array, np.ndarray)]
+        return [(name, array.ctypes.data, array.nbytes, min(4, array.itemsize)) for name, array in arrays]
 
     def _check_arguments(self, kernel, args):
         """Raise KernelError where an argument is not what the kernel's signature says."""
@@ -156,14 +164,14 @@ def _beside(arrays):
 
 
 @functools.cache
-def compiled(folder, source, sanitize=False):
+def compiled(folder, source, checked=False):
     """Return the Kernels of cuda/<source>.cu."""
     signatures = {
         name: signature
         for name, signature in SIGNATURES.items()
         if signature.source == source and CUPY in signature.backends
     }
-    return Kernels(build.SOURCES / f"{source}.cu", signatures, folder, sanitize)
+    return Kernels(build.SOURCES / f"{source}.cu", signatures, folder, checked)
 
 
 def shim_backend(folder=None, **settings):

@@ -4,10 +4,10 @@
 
 #include <cstring>
 
-#define PAGNP_ENTRY extern "C" __attribute__((visibility("default")))
+#define PAGNP_ENTRY extern "C" __attribute__((visibility("default"), no_sanitize("thread")))
 
 template <class T>
-static inline T pagnp_slot(const void* slots, int i) {
+__attribute__((no_sanitize("thread"))) static inline T pagnp_slot(const void* slots, int i) {
     T value;
     std::memcpy(&value, static_cast<const char*>(slots) + 8 * i, sizeof value);
     return value;

@@ -11,30 +11,27 @@
 
 namespace shim {
 
-// `__shared__` variables are the thread-local variables of the library that holds the kernel, and its only ones.
-struct Library {
-    uintptr_t code;
-    size_t module = 0, bytes = 0;
-};
+extern "C" void* __tls_get_addr(unsigned long address[2]);
 
+// `__shared__` variables are the thread-local variables of the library that holds the kernel, and its only ones.
 static int find_library(dl_phdr_info* info, size_t, void* wanted) {
-    Library& library = *static_cast<Library*>(wanted);
+    Library found = {static_cast<Library*>(wanted)->code};
     bool here = false;
-    size_t bytes = 0;
     for (int i = 0; i < info->dlpi_phnum; ++i) {
         const auto& part = info->dlpi_phdr[i];
-        const uintptr_t start = info->dlpi_addr + part.p_vaddr;
-        if (part.p_type == PT_LOAD && library.code >= start && library.code < start + part.p_memsz) here = true;
-        if (part.p_type == PT_TLS) bytes = part.p_memsz;
+        const char *start = reinterpret_cast<char*>(info->dlpi_addr + part.p_vaddr), *end = start + part.p_memsz;
+        if (part.p_type == PT_TLS) found.static_bytes = part.p_memsz;
+        if (part.p_type != PT_LOAD) continue;
+        here = here || (found.code >= start && found.code < end);
+        if (!found.start || start < found.start) found.start = start;
+        if (end > found.end) found.end = end;
     }
-    if (here) library.module = info->dlpi_tls_modid, library.bytes = bytes;
-    return here;
+    if (!here) return 0;
+    unsigned long address[2] = {info->dlpi_tls_modid, 0};
+    if (found.static_bytes) found.statics = static_cast<char*>(__tls_get_addr(address));
+    *static_cast<Library*>(wanted) = found;
+    return 1;
 }
-
-struct Address {
-    unsigned long module, offset;
-};
-extern "C" void* __tls_get_addr(Address*);
 
 struct Pool {  // machines keep their stacks from launch to launch
     std::mutex mutex;
@@ -91,8 +88,6 @@ extern "C" __attribute__((visibility("default"))) int pagnp_launch(pagnp_launch_
         snprintf(launch->error, sizeof launch->error, "launch refused: %s", reason);
         return 1;
     }
-    Library library = {reinterpret_cast<uintptr_t>(launch->kernel)};
-    dl_iterate_phdr(find_library, &library);
     const unsigned long long count = 1ULL * launch->grid[0] * launch->grid[1] * launch->grid[2];
     const Blocks blocks(*launch, count);
     std::atomic<unsigned long long> next{0};
@@ -102,10 +97,9 @@ extern "C" __attribute__((visibility("default"))) int pagnp_launch(pagnp_launch_
     const auto work = [&] {
         const SignalStack stack;
         std::unique_ptr<Machine> machine = pool.take();
-        machine->prepare(*launch);
-        Address address = {library.module, 0};
-        machine->static_bytes = library.bytes;
-        machine->statics = library.bytes ? static_cast<char*>(__tls_get_addr(&address)) : nullptr;
+        Library library = {reinterpret_cast<const char*>(launch->kernel)};
+        dl_iterate_phdr(find_library, &library);
+        machine->prepare(*launch, library);
         for (unsigned long long i; !failed && (i = next++) < count;) {
             machine->run_block(blocks.at(i));
             if (!machine->failed) continue;
@@ -115,7 +109,8 @@ extern "C" __attribute__((visibility("default"))) int pagnp_launch(pagnp_launch_
         pool.give(std::move(machine));
     };
     const unsigned long long threads = count * launch->block[0] * launch->block[1] * launch->block[2];
-    const unsigned long long workers = threads < 4096 ? 1 : std::min<unsigned long long>(count, launch->workers);
+    const bool alone = threads < 4096 || launch->extents;
+    const unsigned long long workers = alone ? 1 : std::min<unsigned long long>(count, launch->workers);
     std::vector<std::thread> others;
     for (unsigned long long i = 1; i < workers; ++i) others.emplace_back(work);
     work();

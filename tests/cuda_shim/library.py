@@ -2,7 +2,10 @@
 
 import ctypes
 import os
+import re
+import shutil
 import struct
+import subprocess
 
 from cuda_shim import build
 
@@ -27,24 +30,38 @@ class _Launch(ctypes.Structure):
         ("seed", ctypes.c_ulonglong),
         ("deferred", ctypes.c_int),
         ("workers", ctypes.c_int),
+        ("extents", ctypes.c_void_p),
+        ("extent_count", ctypes.c_ulonglong),
         ("error", ctypes.c_char * 1024),
+    ]
+
+
+class _Extent(ctypes.Structure):
+    """pagnp_extent_t of shadow.h."""
+
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("start", ctypes.c_void_p),
+        ("bytes", ctypes.c_ulonglong),
+        ("grain", ctypes.c_uint),
     ]
 
 
 class Kernels:
     """The kernels of one CUDA source, compiled into `folder`."""
 
-    def __init__(self, source, signatures, folder, sanitize=False, **options):
+    def __init__(self, source, signatures, folder, checked=False, **options):
         self._source, self._signatures = source, signatures
-        path = build.library(source, signatures, folder, sanitize, **options)
+        path = build.library(source, signatures, folder, checked, **options)
         self._library = ctypes.CDLL(str(path))
         self._launch = self._library.pagnp_launch  # of the machine that it is linked to
 
-    def launch(self, name, grid, block, values, shared=0, *, order="ascending", seed=0, deferred=False):
+    def launch(self, name, grid, block, values, shared=0, *, order="ascending", seed=0, deferred=False, extents=()):
         """Run a kernel. grid, block: up to three numbers; values: numbers, and addresses for pointers.
 
         order     in which the threads of a block run between barriers: one of ORDERS
         deferred  asynchronous copies happen when they are waited for, else at once
+        extents   (name, address, bytes, bytes of an element) of each array: a checked build holds accesses to them
         """
         parameters = self._signatures[name].parameters
         if len(values) != len(parameters):
@@ -53,13 +70,25 @@ class Kernels:
         launch.grid[:], launch.block[:] = _three(grid), _three(block)
         launch.shared_bytes, launch.order, launch.seed = shared, ORDERS.index(order), seed
         launch.deferred, launch.workers = deferred, len(os.sched_getaffinity(0))
+        if extents:
+            there = (_Extent * len(extents))(*((label.encode(), *place) for label, *place in extents))
+            launch.extents, launch.extent_count = ctypes.addressof(there), len(extents)
         if self._launch(ctypes.byref(launch)):
-            raise KernelError(f"{name}: {launch.error.decode()}")
+            raise KernelError(f"{name}: {self._with_lines(launch.error.decode())}")
 
     def _entry(self, name):
         if not hasattr(self._library, f"entry_{name}"):
             raise KernelError(f"no kernel {name} in {self._source}")
         return ctypes.cast(getattr(self._library, f"entry_{name}"), ctypes.c_void_p).value
+
+    def _with_lines(self, text):
+        """Return `text` with [+0x...], a place in the library, as file and line."""
+        place, tool = re.search(r"\[\+0x(\w+)\]", text), shutil.which("addr2line")
+        if not (place and tool):
+            return text
+        command = [tool, "-e", self._library._name, hex(int(place[1], 16) - 1)]
+        line = subprocess.run(command, capture_output=True, text=True).stdout.split(" ")[0].strip()
+        return text.replace(place[0], f"at {line}")
 
     def _packed(self, name, parameters, values):
         slots = bytearray()

@@ -32,8 +32,10 @@ Machine::Machine() : memory(new char[MOST_SHARED + 3 * MARGIN]) {
     dynamic = reinterpret_cast<char*>((start + MARGIN - 1) / MARGIN * MARGIN);
 }
 
-void Machine::prepare(const pagnp_launch_t& wanted) {
+void Machine::prepare(const pagnp_launch_t& wanted, const Library& kernels) {
     launch = &wanted;
+    library = kernels;
+    if (launch->extents) cover();
     count = wanted.block[0] * wanted.block[1] * wanted.block[2];
     if (threads.size() < count) threads.resize(count);
     turn.resize(count);
@@ -49,7 +51,7 @@ void Machine::prepare(const pagnp_launch_t& wanted) {
 }
 
 void Machine::poison() {
-    if (static_bytes) std::memset(statics, 0xFF, static_bytes);
+    if (library.static_bytes) std::memset(library.statics, 0xFF, library.static_bytes);
     std::memset(dynamic - MARGIN, 0xFF, launch->shared_bytes + 2 * MARGIN);
 }
 
@@ -62,11 +64,14 @@ void Machine::check_margins() {
 void Machine::run_block(unsigned long long block) {
     const unsigned x = launch->grid[0], y = launch->grid[1];
     place.block = {unsigned(block % x), unsigned(block / x % y), unsigned(block / x / y)};
+    block_number = unsigned(block);
+    time = 0;
     order = {launch->order, launch->seed ^ (block * 0xD1342543DE82EF95ULL)};
     poison();
     for (unsigned i = 0; i < count; ++i) {
         threads[i].status = READY;
         threads[i].fiber = nullptr;
+        threads[i].warp_time = 0;
         threads[i].copies.clear();
         threads[i].groups.clear();
     }
@@ -117,6 +122,7 @@ void Machine::release_barrier() {
         if (threads[i].line != threads[0].line || threads[i].file != threads[0].file) return tell_stuck();
     for (unsigned i = 0; i < count; ++i) threads[i].status = READY;
     barrier_result = int(votes);
+    time += 1;
     at_barrier = votes = 0;
 }
 

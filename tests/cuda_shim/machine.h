@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "fiber.h"
+#include "shadow.h"
 #include "shim.h"
 
 // What Python hands over: library.py has the same structure.
@@ -20,6 +21,8 @@ struct pagnp_launch_t {
     unsigned long long seed;
     int deferred;  // asynchronous copies happen at the wait, or else at once
     int workers;
+    const pagnp_extent_t* extents;  // the arrays, to which accesses are held in a checked build; or null
+    unsigned long long extent_count;
     char error[1024];
 };
 
@@ -35,6 +38,13 @@ struct Copy {
     bool wanted;
 };
 
+// Where the library lies that holds the kernel, and the calling thread's memory of its __shared__ variables.
+struct Library {
+    const char *code, *start = nullptr, *end = nullptr;
+    char* statics = nullptr;
+    size_t static_bytes = 0;
+};
+
 struct Thread {
     Status status;
     uint3 index;
@@ -43,7 +53,7 @@ struct Thread {
     const char* file;
     int line, operand, width;
     pagnp_together what;
-    unsigned mask;
+    unsigned mask, warp_time;  // warp_time: of the first thread of a warp, see Moment
     unsigned long long value, result;
     // asynchronous copies on their way; `groups` holds where in `copies` each committed group ends
     std::vector<Copy> copies;
@@ -73,22 +83,30 @@ struct Machine {
     std::vector<std::unique_ptr<Fiber>> fibers;
     std::vector<Fiber*> idle;
     std::unique_ptr<char[]> memory;  // dynamic shared memory between two margins
-    char *statics = nullptr, *dynamic = nullptr;
-    size_t static_bytes = 0;
+    char* dynamic;
+    Library library;
+    unsigned block_number, time;  // see Moment
+    std::vector<Region> arrays;
+    Region shared[2];
     char error[1024];
     bool failed;
 
     Machine();
-    void prepare(const pagnp_launch_t& launch);
+    void prepare(const pagnp_launch_t& launch, const Library& library);
     void run_block(unsigned long long block);
     void begin_threads();   // on a fiber: run threads that have not begun
     void wait(Status why);  // on a fiber: let others run until this thread is READY again
     void fail(const char* format, ...) __attribute__((format(printf, 2, 3)));  // on a fiber it does not return
     bool is_shared(const void* address, size_t bytes) const;
+    void touch(const void* pointer, size_t size, bool write, const void* return_address);  // before each access
+    void expect(const Copy& copy, bool on_its_way);
     void name(char* text, size_t size, const Thread& thread) const;
 
    private:
     void poison();
+    void cover();
+    Region* region(const char* address, size_t size);
+    void outside(const char* address, size_t size, bool write, const char* code);
     void rounds();
     void release_barrier();
     void resume(Thread& thread);

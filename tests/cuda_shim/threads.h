@@ -51,7 +51,7 @@ static inline void pagnp_syncwarp(const char* file, int line, unsigned mask = 0x
     pagnp_warp(PAGNP_SYNC, file, line, mask, 0, 0, 32);
 }
 
-#define __syncwarp(...) pagnp_syncwarp(__FILE__, __LINE__, ##__VA_ARGS__)
+#define __syncwarp(...) pagnp_syncwarp(__FILE__, __LINE__ __VA_OPT__(, ) __VA_ARGS__)
 #define __shfl_sync(mask, ...) pagnp_shuffle(PAGNP_SHFL, __FILE__, __LINE__, mask, __VA_ARGS__)
 #define __shfl_up_sync(mask, ...) pagnp_shuffle(PAGNP_UP, __FILE__, __LINE__, mask, __VA_ARGS__)
 #define __shfl_down_sync(mask, ...) pagnp_shuffle(PAGNP_DOWN, __FILE__, __LINE__, mask, __VA_ARGS__)

@@ -74,6 +74,7 @@ unsigned long long pagnp_warp(pagnp_together what, const char* file, int line, u
         for (unsigned lane = 0; lane < WARP; ++lane)
             if (mask >> lane & 1) warp[lane].status = READY;
     }
+    if (complete && what == PAGNP_SYNC) warp[0].warp_time += 1;
     machine.wait(complete ? READY : IN_WARP);
     return self.result;
 }
@@ -91,19 +92,27 @@ void pagnp_copy(void* shared, const void* global, int bytes, bool wanted) {
     if (reinterpret_cast<uintptr_t>(shared) % unsigned(bytes) || reinterpret_cast<uintptr_t>(global) % unsigned(bytes))
         machine.fail("asynchronous copy of %d bytes: an address is not a multiple of %d", bytes, bytes);
     if (!machine.is_shared(shared, size_t(bytes))) machine.fail("asynchronous copy: not to shared memory");
-    if (machine.launch->deferred)
-        machine.current->copies.push_back(copy);
-    else
-        perform(copy);
+    const void* code = __builtin_return_address(0);
+    machine.touch(shared, size_t(bytes), true, code);
+    if (wanted) machine.touch(global, size_t(bytes), false, code);
+    machine.expect(copy, true);
+    machine.current->copies.push_back(copy);
+    if (!machine.launch->deferred) perform(copy);
 }
 
 void pagnp_commit() { running->current->groups.push_back(running->current->copies.size()); }
 
 void pagnp_wait(int groups) {
-    Thread& self = *running->current;
+    Machine& machine = *running;
+    Thread& self = *machine.current;
     if (self.groups.size() <= size_t(groups)) return;
     const size_t finished = self.groups.size() - size_t(groups), copies = self.groups[finished - 1];
-    for (size_t i = 0; i < copies; ++i) perform(self.copies[i]);
+    for (size_t i = 0; i < copies; ++i) {
+        const Copy& copy = self.copies[i];
+        machine.expect(copy, false);
+        machine.touch(copy.to, size_t(copy.bytes), true, __builtin_return_address(0));  // any time until now
+        if (machine.launch->deferred) perform(copy);
+    }
     self.copies.erase(self.copies.begin(), self.copies.begin() + long(copies));
     self.groups.erase(self.groups.begin(), self.groups.begin() + long(finished));
     for (size_t& end : self.groups) end -= copies;
@@ -111,6 +120,6 @@ void pagnp_wait(int groups) {
 
 bool Machine::is_shared(const void* address, size_t bytes) const {
     const char* at = static_cast<const char*>(address);
-    const bool in_statics = at >= statics && at + bytes <= statics + static_bytes;
+    const bool in_statics = at >= library.statics && at + bytes <= library.statics + library.static_bytes;
     return in_statics || (at >= dynamic && at + bytes <= dynamic + launch->shared_bytes);
 }

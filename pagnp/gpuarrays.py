@@ -1,5 +1,5 @@
-"""Arrays that other libraries hold on a GPU, told by their protocols. None of the libraries is imported here: an array is
-there only where its library already is.
+"""Arrays that other libraries hold on a GPU, told by their protocols. None of the libraries is imported here: an array
+is there only where its library already is.
 """
 
 import sys

@@ -126,6 +126,7 @@ class Device(ABC):
         found = self._constants.get(key)
         if found is None:
             found = self._constants.setdefault(key, self.to_device(make()))
+            self.wait()  # another thread may use it on another stream
         return found
 
     @contextmanager
@@ -142,6 +143,19 @@ class Device(ABC):
     def count(self, sites: Sites) -> "DeviceArray | int":
         """Return how many sites there are: a (1,) int32 on the device, or a number that is known."""
         return len(sites) if sites.count is None else sites.count
+
+    # Order
+
+    def wait(self) -> None:
+        """Wait until all is done that the caller's stream was given."""
+        self.to_host(self.allocate((1,), np.dtype(np.uint8)))
+
+    def mark(self) -> Any:
+        """Return a mark of all that the caller's stream was given until now, for `follow`."""
+        return None
+
+    def follow(self, mark: Any) -> None:
+        """Let what the caller's stream is given from now on come after `mark`, which may be of another stream."""
 
     # Launches
 

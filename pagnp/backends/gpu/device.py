@@ -156,6 +156,7 @@ class Device(ABC):
 
     def follow(self, mark: Any) -> None:
         """Let what the caller's stream is given from now on come after `mark`, which may be of another stream."""
+        return None  # with one stream alone
 
     # Launches
 

@@ -12,6 +12,7 @@ from cuda_shim.library import KernelError, Kernels
 
 from pagnp.backends.base import Backend
 from pagnp.backends.gpu import SIGNATURES, table
+from pagnp.backends.gpu.conv_tiles import CUDA
 from pagnp.backends.gpu.device import Device
 from pagnp.backends.gpu.signature import CUPY
 from pagnp.errors import MemoryLimitError
@@ -56,6 +57,7 @@ class ShimDevice(Device):
 
     name = "cupy"  # whose kernels it runs
     multiprocessors = 4
+    conv_tiles = CUDA
 
     def __init__(self, folder, *, order="ascending", seed=0, deferred=False, sanitize=False, memory=4 << 30):
         super().__init__()

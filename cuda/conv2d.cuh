@@ -10,6 +10,7 @@
 #define CONV_SITES 16     // only the output pixels sites[0 .. rows)
 #define CONV_SCATTERED 32 // row sites[i] of out and residual, not row i
 #define CONV_COUNTED 64   // of the sites only the first *count
+#define CONV_ALIGNED 128  // out and residual take 16 bytes at once: c_out/groups, addresses are multiples of 4 values
 
 // Output pixel (image, oy, ox) and its row in out and residual.
 struct ConvPlace {

@@ -36,6 +36,7 @@ def prepare(graph: Graph, backend: Backend) -> Parameters:
             )
         elif node.op == "norm":
             vectors[node.name] = tuple(to_device(array) for array in norm_scale_shift(graph.weights, node))
+    backend.arrays.wait()  # other threads may use them on other streams
     return Parameters(packed, vectors)
 
 

@@ -156,14 +156,18 @@ def _step_scatter(run, step):
 
 def _step_pick(run, step):
     """The sites at which the control of a select or masked picks one branch."""
-    mask = _mask_of_set(run, step)
-    run.backend.picked(run.value(step.ins[0]), run.plan.sets[step.sites].slot, mask)
+    control, sites = run.value(step.ins[0]), run.plan.sets[step.sites]
+    if control.dtype == np.bool_ and sites.slot == 1 and control.shape == _shape_of_set(run, step):
+        mask = control  # nobody changes it
+    else:
+        mask = run.backend.arrays.empty(_shape_of_set(run, step), np.bool_)
+        run.backend.picked(control, sites.slot, mask)
     _keep_sites(run, step, mask)
 
 
 def _step_grow(run, step):
     """The pixels that a conv reads when it is computed at a set."""
-    sites, mask = run.plan.sets[step.sites], _mask_of_set(run, step)
+    sites, mask = run.plan.sets[step.sites], run.backend.arrays.empty(_shape_of_set(run, step), np.bool_)
     a = run.plan.layers[sites.reader].node.attrs
     place = tuple(a["stride"]), tuple(a["padding"]), tuple(a["dilation"])
     run.backend.grow_mask(run.masks[sites.parts[0]], sites.kernel, *place, mask)
@@ -171,7 +175,7 @@ def _step_grow(run, step):
 
 
 def _step_union(run, step):
-    mask = _mask_of_set(run, step)
+    mask = run.backend.arrays.empty(_shape_of_set(run, step), np.bool_)
     first, *others = run.plan.sets[step.sites].parts
     run.backend.copy(run.masks[first], mask)
     for number in others:
@@ -179,9 +183,9 @@ def _step_union(run, step):
     _keep_sites(run, step, mask)
 
 
-def _mask_of_set(run, step):
+def _shape_of_set(run, step):
     value = run.plan.values[run.plan.sets[step.sites].on]
-    return run.backend.arrays.empty((run.plan.n, value.h, value.w), np.bool_)
+    return run.plan.n, value.h, value.w
 
 
 def _keep_sites(run, step, mask):

@@ -27,6 +27,7 @@ class DeviceExecutor(Executor):
     def execute(self, plan, x, options, watch=None, progress=None, tick=None):
         """As Executor.execute; x on the device, or a NumPy array."""
         session = self._take(plan)
+        self.backend.arrays.follow(session.mark)
         run = copy.copy(session.execute(x, options, watch, progress, tick))
         weakref.finalize(run, self._give, session).atexit = False
         return run
@@ -54,19 +55,21 @@ class DeviceExecutor(Executor):
         return _Session(plan, self.backend, self.parameters)
 
     def _give(self, session):
+        session.mark = self.backend.arrays.mark()  # copies of results may still be under way
         self._free = [*self._free, session][-SESSIONS_KEPT:]
 
 
 class _Session:
     """The arrays of a plan, and its launches once they are recorded.
 
-    key  what is written into the launches beside the arrays: threshold and seed. None: the run was not plain
+    key   what is written into the launches beside the arrays: threshold and seed. None: the run was not plain
+    mark  of the stream that used it last, which another stream must follow
     """
 
     def __init__(self, plan, backend, parameters):
         self.plan, self.backend, self.parameters = plan, backend, parameters
         self.kept, self.x = Allocations(), None
-        self.key = self.graph = self.run = None
+        self.key = self.graph = self.run = self.mark = None
 
     def execute(self, x, options, watch, progress, tick):
         device = self.backend.arrays

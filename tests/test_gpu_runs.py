@@ -1,4 +1,4 @@
-"""Whole networks on a GPU backend, whose kernels are the CUDA sources run on the CPU: layers, results, sessions, graphs."""
+"""Whole networks on a GPU backend whose kernels, the CUDA sources, run on the CPU: layers, results, sessions."""
 
 import json
 import os

@@ -30,6 +30,9 @@ class HostArrays:
         """Return what `make` gives: a small array that a run needs again and again."""
         return make()
 
+    def wait(self):
+        """Nothing: what was asked for is done."""
+
     def limited(self, sites):
         """Nothing: compact rows have the length that they have."""
         return contextlib.nullcontext()

@@ -1,13 +1,14 @@
 """Launches of conv2d and conv_transpose2d."""
 
-from pagnp.backends.gpu.conv_tiles import Tile, choose
+from pagnp.backends.gpu.conv_tiles import CUDA, Tile, choose
 from pagnp.backends.gpu.conv_weights import NARROW, PackedWeight, pack
 from pagnp.backends.gpu.device import Sites
-from pagnp.backends.gpu.signature import signatures
+from pagnp.backends.gpu.signature import CUPY, signatures
 
 # Bits of `flags`; cuda/conv2d.cuh has the same numbers. What they do not name is not read, and may be null.
 SCALE, BIAS, RESIDUAL, RELU = 1, 2, 4, 8
 SITES, SCATTERED, COUNTED = 16, 32, 64  # output pixels sites[:rows]; into rows sites[i]; only the first *count of them
+ALIGNED = 128  # four channels of out and residual can be moved at once
 
 # weight  PackedWeight.matrix, of `width` columns a group;  rows  output pixels: n*h_out*w_out, or the sites' capacity
 _CONV2D = """
@@ -17,6 +18,7 @@ _CONV2D = """
 """
 KERNELS = {
     **signatures("conv2d", f"conv2d_f32_plain{_CONV2D.strip()}"),
+    **signatures("conv2d_tile", "".join(f"{tile.kernel}{_CONV2D.strip()}" for tile in CUDA), (CUPY,)),
     **signatures(
         "conv_transpose2d",
         """
@@ -49,10 +51,12 @@ def conv2d(device, x, packed, scale, shift, bias, residual, relu, sites, stride,
     flags = _epilogue_flags(scale, bias, residual, relu)
     if places is not None:
         flags |= SITES | (SCATTERED if out.ndim == 4 else 0) | (0 if count is None else COUNTED)
+    if _aligned(device, packed.shape[3] // groups, out, residual):
+        flags |= ALIGNED
     arrays = (x, packed.matrix, scale, shift, bias, residual, out, places, count)
     geometry = _geometry(x, size, packed.shape, stride, padding, dilation, groups)
     args = (*arrays, rows, flags, *geometry, packed.width)
-    tile = _tile(device, x, packed, rows)
+    tile = _tile(device, x, packed, rows if count is None else max(1, rows // 2))
     if tile is None:
         device.launch_elements("conv2d_f32_plain", rows * packed.shape[3], args)
         return
@@ -75,13 +79,19 @@ def conv_transpose2d(device, x, weight, scale, shift, bias, residual, relu, stri
 
 
 def _tile(device, x, packed: PackedWeight, rows) -> Tile | None:
-    """Return the tile kernel to take, or None for the plain one."""
+    """Return the tile kernel to take for about so many output pixels, or None for the plain one."""
     c_group = packed.shape[3] // packed.groups
     if packed.groups > 1 and c_group < NARROW:
         return None
-    wide = packed.shape[2] % 4 == 0 and x.shape[3] % 4 == 0 and device.pointer(x) % 16 == 0
-    tiles = tuple(tile for tile in device.conv_tiles if wide or not tile.wide)
-    return choose(tiles, rows, c_group, packed.groups, device.multiprocessors) if tiles else None
+    wide = packed.shape[2] % 4 == 0 and device.pointer(x) % 16 == 0
+    tiles = tuple(tile for tile in device.conv_tiles if wide or tile.vector == 1)
+    terms = packed.shape[0] * packed.shape[1] * packed.shape[2]
+    return choose(tiles, rows, c_group, packed.groups, terms, device.multiprocessors) if tiles else None
+
+
+def _aligned(device, c_group, out, residual):
+    """Tell whether four channels of a group lie at addresses that are multiples of 16."""
+    return c_group % 4 == 0 and not any(device.pointer(array) % 16 for array in (out, residual) if array is not None)
 
 
 def _epilogue_flags(scale, bias, residual, relu):

@@ -7,6 +7,7 @@ import numpy as np
 
 from pagnp.backends.gpu.device import Device, DeviceArray
 
+STEP = 16  # rows of the matrix are a multiple of this: kernels may read, but not use, what follows the last term
 NARROW = 8  # groups of fewer output channels stay as they are: no tile takes them
 
 
@@ -14,8 +15,8 @@ NARROW = 8  # groups of fewer output channels stay as they are: no tile takes th
 class PackedWeight:
     """A conv's weight on a device.
 
-    matrix   (k_h*k_w*c_in/groups, groups, width) float32 on the device. A group's columns are padded with zeros to a
-             multiple of 4, so that 16 bytes can be read at once; the reduction is never padded.
+    matrix   (terms, groups, width) float32 on the device: k_h*k_w*c_in/groups terms and some rows of zeros. A group's
+             columns are padded with zeros to a multiple of 4, so that 16 bytes can be read at once.
     shape    (k_h, k_w, c_in/groups, c_out) of the weight
     """
 
@@ -35,16 +36,17 @@ class PackedWeight:
     def unpacked(self) -> np.ndarray:
         """Return the weight again, a NumPy array of `shape`."""
         matrix = self.device.to_host(self.matrix)
-        return np.ascontiguousarray(matrix[:, :, : self.shape[3] // self.groups]).reshape(self.shape)
+        terms = self.shape[0] * self.shape[1] * self.shape[2]
+        return np.ascontiguousarray(matrix[:terms, :, : self.shape[3] // self.groups]).reshape(self.shape)
 
 
 def pack(device: Device, weight: Any, groups: int) -> PackedWeight:
     """Return `weight` (k_h, k_w, c_in/groups, c_out), of NumPy or of the device, as `conv2d` takes it."""
-    host = weight if isinstance(weight, np.ndarray) else device.to_host(weight)
+    host = weight if device.adopt(weight) is None else device.to_host(weight)
     c_group = host.shape[3] // groups
     columns = host.reshape(-1, groups, c_group)
-    matrix = np.zeros((len(columns), groups, packed_width(c_group, groups)), np.float32)
-    matrix[:, :, :c_group] = columns
+    matrix = np.zeros((-(-len(columns) // STEP) * STEP, groups, packed_width(c_group, groups)), np.float32)
+    matrix[: len(columns), :, :c_group] = columns
     return PackedWeight(device, device.to_device(matrix), host.shape)
 
 

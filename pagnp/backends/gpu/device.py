@@ -109,6 +109,14 @@ class Device(ABC):
         Raises: BackendError if it lies on another GPU.
         """
 
+    @contextmanager
+    def on_stream(self, stream: int) -> Iterator[None]:
+        """Inside the block, in this thread, queue all work on the caller's CUDA stream.
+
+        stream  as in __cuda_array_interface__: 1 the default stream, 2 that of the thread, else an address
+        """
+        yield
+
     def empty(self, shape: Sequence[int] | int, dtype: Any = np.float32) -> DeviceArray:
         """Return an array of any content: in a run with `reusing`, that of the run before."""
         shape = (shape,) if isinstance(shape, int) else tuple(int(side) for side in shape)
@@ -126,6 +134,7 @@ class Device(ABC):
         found = self._constants.get(key)
         if found is None:
             found = self._constants.setdefault(key, self.to_device(make()))
+            self.wait()  # another thread may use it on another stream
         return found
 
     @contextmanager
@@ -142,6 +151,20 @@ class Device(ABC):
     def count(self, sites: Sites) -> "DeviceArray | int":
         """Return how many sites there are: a (1,) int32 on the device, or a number that is known."""
         return len(sites) if sites.count is None else sites.count
+
+    # Order
+
+    def wait(self) -> None:
+        """Wait until all is done that the caller's stream was given."""
+        self.to_host(self.allocate((1,), np.dtype(np.uint8)))
+
+    def mark(self) -> Any:
+        """Return a mark of all that the caller's stream was given until now, for `follow`."""
+        return None
+
+    def follow(self, mark: Any) -> None:
+        """Let what the caller's stream is given from now on come after `mark`, which may be of another stream."""
+        return None  # with one stream alone
 
     # Launches
 

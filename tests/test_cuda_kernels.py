@@ -3,14 +3,16 @@ in several orders of threads, with asynchronous copies at once or as late as all
 """
 
 import functools
+import itertools
 import os
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from conftest import SUMMARY
 from cuda_shim import build, declarations
-from cuda_shim.device import shim_backend
+from cuda_shim.device import compiled, shim_backend
 from device_rows import CAPACITY, COUNTS, counted_rows, flow_rows, masks, sited
 
 from pagnp.backends.base import get_backend
@@ -27,6 +29,7 @@ if build.compiler() is None and not os.environ.get("CI"):
 
 NUMPY = get_backend("numpy").kernels
 ROWS = [case for case in CASES if case.op not in COMPOSITES]
+SOURCES = sorted(path.stem for path in build.SOURCES.glob("*.cu"))
 NAMES = {name for name, signature in SIGNATURES.items() if CUPY in signature.backends}
 # How the threads of a block take turns, when copies happen, and where arrays start.
 WAYS = (
@@ -41,16 +44,19 @@ finished = set()  # the tests that ran to their end
 
 @pytest.fixture(scope="session")
 def backend(tmp_path_factory):
-    """way -> Backend; all count their launches together."""
+    """way -> Backend, that of the checked build if wanted; all count their launches together."""
     folder = tmp_path_factory.mktemp("cuda-shim")
 
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # g++, on all cores
+        list(pool.map(lambda chosen: compiled(folder, *chosen), itertools.product(SOURCES, (False, True))))
+
     @functools.cache
-    def make(order, deferred):
-        made = shim_backend(folder, order=order, deferred=deferred, seed=5)
+    def make(order, deferred, checked):
+        made = shim_backend(folder, order=order, deferred=deferred, checked=checked, seed=5)
         made.arrays.launches = launches
         return made
 
-    return lambda way: make(way["order"], way["deferred"])
+    return lambda way, checked=False: make(way["order"], way["deferred"], checked)
 
 
 @pytest.mark.parametrize("case", ROWS, ids=[f"{case.id}-shim" for case in ROWS])
@@ -62,6 +68,12 @@ def test_kernel_agrees_with_numpy(case, backend):
         if problems:
             pytest.fail("\n".join([str(way), *problems]), pytrace=False)
     finished.add(case.id)
+
+
+@pytest.mark.parametrize("case", ROWS, ids=[f"{case.id}-checked" for case in ROWS])
+def test_kernel_is_free_of_races_and_stays_inside_its_arrays(case, backend):
+    way = WAYS[len(case.id) % len(WAYS)]
+    runcase.run(case, on_host_arrays(backend(way, checked=True), way["offset"]))
 
 
 @pytest.mark.parametrize("way", WAYS, ids=WAY_IDS)
@@ -126,9 +138,6 @@ def test_rows_at_counted_sites(c, way, backend):
             call(NUMPY, here, listed[:count], want if start.ndim == 4 else want[:count])
             call(chosen.kernels, there, sites, out)
             assert not (found := compare(device.to_host(out), want)), f"{call.__name__} {count}: {found}"
-
-
-SOURCES = sorted(path.stem for path in build.SOURCES.glob("*.cu"))
 
 
 @pytest.mark.parametrize("source", sorted({*SOURCES, *(SIGNATURES[name].source for name in NAMES)}))

@@ -52,8 +52,9 @@ def parse(arguments=None):
     parser.add_argument("--export", type=Path, help="write the model file when the course is at its end")
     parser.add_argument("--checkpoint-every", type=float, default=3, help="minutes between checkpoints")
     parser.add_argument("--score-every", type=int, default=20, help="epochs between scores on the validation split")
-    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 where gates are not plainly hard")
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 until the last part of the course")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--ahead", type=int, default=0, help="threads that prepare batches ahead (for a GPU: 8)")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(arguments)
@@ -68,7 +69,7 @@ def prepare(args):
         stage = dataclasses.replace(config.stages[args.stage], rho=args.rho)
         config = dataclasses.replace(config, stages={**config.stages, args.stage: stage})
     data = READERS[config.dataset](args.data, config.train_split)
-    course = Course(config, args.stage, data, args.seed, args.device, args.bf16)
+    course = Course(config, args.stage, data, args.seed, args.device, args.bf16, args.ahead)
     checkpoint = args.work / CHECKPOINT
     if checkpoint.exists():
         course.load(checkpoint)
@@ -137,6 +138,7 @@ def main(arguments=None):
             size = sum(p.numel() for p in course.net.parameters()) / 1e6
             print(f"{len(course.data)} scenes, {course.steps} steps, {size:.2f} M parameters", flush=True)
             finished = train(course, val, args)
+            course.batches.close()
         if args.export and finished:
             export_model(course, args.export)
     except (DataError, PagnpError, OSError) as error:

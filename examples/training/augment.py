@@ -1,6 +1,7 @@
 """Augmentation: one affine map for the image and all its truths, then colours; and the batches of a step."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,7 +59,10 @@ def sampling_grid(size, rng, how):
     view_h, view_w = crop_h / zoom, crop_w / zoom / stretch  # what the crop covers, in pixels of the scene
     centers = [rng.uniform(-1, 1) * max(side - view, 0) / 2 for side, view in ((h, view_h), (w, view_w))]
     if (view_h, view_w) == how.crop and not angle:  # no resampling: keep to whole pixels
-        centers = [round(c + (side - view) / 2) - (side - view) / 2 for c, side, view in zip(centers, size, how.crop)]
+        centers = [
+            round(c + (side - view) / 2) - (side - view) / 2
+            for c, side, view in zip(centers, size, how.crop, strict=True)
+        ]
     y = torch.linspace(-1 + 1 / crop_h, 1 - 1 / crop_h, crop_h).view(-1, 1) * (view_h / 2)
     x = torch.linspace(-1 + 1 / crop_w, 1 - 1 / crop_w, crop_w).view(1, -1) * (view_w / 2 * (-1 if flipped else 1))
     turned_y = y * np.cos(angle) + x * np.sin(angle) + centers[0]
@@ -86,7 +90,7 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
 
 
 def batch_of_step(data: Dataset, step: int, batch: int, seed: int, how: Augment) -> dict[str, torch.Tensor]:
-    """Make the batch of a step, which (seed, step) alone fix: a course that was stopped goes on as if it had not been."""
+    """Make the batch of a step; (seed, step) alone fix it, so a stopped course goes on as if it had not been."""
     steps = steps_of_epoch(data, batch)
     epoch, place = divmod(step, steps)
     order = np.random.default_rng([seed, 1, epoch]).permutation(len(data))
@@ -94,6 +98,29 @@ def batch_of_step(data: Dataset, step: int, batch: int, seed: int, how: Augment)
     chosen = np.resize(order[place * batch : (place + 1) * batch], batch)
     scenes = [augment(data[k], rng, how) for k in chosen]
     return {name: torch.stack([scene[name] for scene in scenes]) for name in scenes[0]}
+
+
+class Ahead:
+    """Batches made by threads while the step before runs: on a GPU, a step would otherwise wait for its batch."""
+
+    def __init__(self, make: Callable[[int], dict[str, torch.Tensor]], workers: int) -> None:
+        self.make, self.workers = make, workers
+        self.pool = ThreadPoolExecutor(workers) if workers else None
+        self.waiting: dict[int, Future[dict[str, torch.Tensor]]] = {}
+
+    def take(self, step: int) -> dict[str, torch.Tensor]:
+        """Return the batch of that step; those that follow are begun."""
+        if self.pool is None:
+            return self.make(step)
+        for k in range(step, step + 2 * self.workers + 1):
+            if k not in self.waiting:
+                self.waiting[k] = self.pool.submit(self.make, k)
+        return self.waiting.pop(step).result()
+
+    def close(self) -> None:
+        """Drop what was begun for steps that will not be taken."""
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
 
 
 def steps_of_epoch(data: Dataset, batch: int) -> int:

@@ -38,6 +38,7 @@ class Stage:
     temperature  of the noise, from the first to the second, geometrically
     sparsity     weight of the gates' loss, form "kl", "kl_doubled" or "mild"
     rho          target share of computed pixels
+    exact        with bfloat16: the last share that is computed in float32, as inference does
     """
 
     epochs: int
@@ -59,6 +60,7 @@ class Stage:
     temperature: tuple[float, float] = (1.0, 0.1)
     sparsity: float = 0.5
     sparsity_form: str = "kl"
+    exact: float = 0.1
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """A course of training in progress: what a step does, what a checkpoint holds, how far it has come.
 
-A step depends on the state and the step's number alone (its batch and its noise are seeded by both), so a course that was
-stopped and taken up again ends with the same bits as one that ran through, on the same machine and threads.
+A step depends on the state and the step's number alone (its batch and its noise are seeded by both), so a course that
+was stopped and taken up again ends with the same bits as one that ran through, on the same machine and threads.
 """
 
 import copy
@@ -15,7 +15,7 @@ import torch
 from pagnp.torch.losses import sparsity_loss
 from pagnp.torch.nn import gate_probabilities, gates, keep_rates, set_gate_mode, set_temperature
 
-from .augment import batch_of_step, normalise, steps_of_epoch
+from .augment import Ahead, batch_of_step, normalise, steps_of_epoch
 from .config import Config
 from .dataset import DataError, Dataset
 from .networks import build, start_from
@@ -26,7 +26,16 @@ from .tasks import Scores, class_weights, task_losses
 class Course:
     """The network, its running average, the optimiser, and the number of steps taken."""
 
-    def __init__(self, config: Config, stage: str, data: Dataset, seed: int, device: str = "cpu", bf16: bool = False):
+    def __init__(
+        self,
+        config: Config,
+        stage: str,
+        data: Dataset,
+        seed: int = 0,
+        device: str = "cpu",
+        bf16: bool = False,
+        ahead: int = 0,
+    ) -> None:
         self.config, self.name, self.stage = config, stage, config.stages[stage]
         self.data, self.seed, self.device, self.bf16 = data, seed, device, bf16
         torch.manual_seed(seed)
@@ -34,12 +43,15 @@ class Course:
         self.average = copy.deepcopy(self.net).eval()
         self.optimizer = make_optimizer(self.net, self.stage)
         self.tasks = {head: options["task"] for head, options in config.heads.items()}
-        self.classes = max([1, *(head.channels for head in self.net.spec.heads if head.entry["task"] == "segmentation")])
+        self.classes = max(
+            [1, *(head.channels for head in self.net.spec.heads if head.entry["task"] == "segmentation")]
+        )
         self.class_weights = None
         if "segmentation" in self.tasks.values():
             weights = class_weights(data, self.classes, self.stage.class_weight_power)
             self.class_weights = None if weights is None else weights.to(device)
         self.step, self.seconds = 0, 0.0
+        self.batches = Ahead(lambda step: batch_of_step(data, step, self.stage.batch, seed, config.augment), ahead)
         self.steps = self.stage.epochs * steps_of_epoch(data, self.stage.batch)
 
     def start_from(self, path: Path) -> None:
@@ -54,7 +66,13 @@ class Course:
     def save(self, path: Path) -> None:
         """Write a checkpoint under a temporary name, then give it its own."""
         state = {name: getattr(self, name).state_dict() for name in ("net", "average", "optimizer")}
-        state |= {"step": self.step, "steps": self.steps, "seconds": self.seconds, "seed": self.seed, "stage": self.name}
+        state |= {
+            "step": self.step,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "seed": self.seed,
+            "stage": self.name,
+        }
         partial = path.with_name(f"{path.name}.part")
         torch.save(state, partial)
         os.replace(partial, path)
@@ -73,8 +91,7 @@ class Course:
         """Take one step; return its losses, the share of pixels kept and the step's settings."""
         began = time.monotonic()
         stage, now = self.stage, plan(self.progress, self.stage, gated=self.name == "pag")
-        batch = batch_of_step(self.data, self.step, stage.batch, self.seed, self.config.augment)
-        batch = {name: value.to(self.device) for name, value in batch.items()}
+        batch = {name: value.to(self.device) for name, value in self.batches.take(self.step).items()}
         for group in self.optimizer.param_groups:
             group["lr"] = now.lr
         set_gate_mode(self.net, now.mode)
@@ -82,7 +99,7 @@ class Course:
         torch.manual_seed(int(np.random.SeedSequence([self.seed, 3, self.step]).generate_state(1)[0]))  # Gumbel noise
         self.net.train()
         images = normalise(batch["image"]).to(memory_format=torch.channels_last)
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16 and now.mode != "hard"):
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16 and self.progress < 1 - stage.exact):
             outputs = self.net(images)
         losses = task_losses(outputs, self.tasks, batch, stage, self.class_weights)
         loss = sum(stage.weights.get(head, 1.0) * value for head, value in losses.items())
@@ -105,9 +122,12 @@ class Course:
     def follow(self) -> None:
         """Move the running average towards the network; a short memory at first."""
         share = 1 - min(self.stage.ema, self.step / (self.step + 10))
-        pairs = zip(self.average.state_dict().values(), self.net.state_dict().values(), strict=True)
+        pairs = list(zip(self.average.state_dict().values(), self.net.state_dict().values(), strict=True))
         for slow, fast in pairs:
-            slow.lerp_(fast, share) if slow.is_floating_point() else slow.copy_(fast)
+            if not slow.is_floating_point():
+                slow.copy_(fast)
+        slow, fast = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+        torch._foreach_lerp_(slow, fast, share)
 
     @torch.no_grad()
     def score(self, data: Dataset) -> dict[str, float]:

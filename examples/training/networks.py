@@ -14,14 +14,17 @@ LABELS = {"camvid": (camvid.CLASSES, camvid.PALETTE), "rooms": (room_scenes.CLAS
 
 
 def build(config: Config, gated: bool) -> PAGResNet:
-    """Make the network; dense or with the gates and the MultiPool that the config asks for."""
+    """Make the network: with gates and a hard MultiPool, or dense with a soft one."""
     options = config.network
+    pool = options.multipool
+    if pool and not gated:
+        pool = {**pool, "mode": "soft"}  # without noise, a hard choice has no gradient to the other branches
     net = pag_resnet(
         depth=options.depth,
         width=options.width,
         output_stride=options.output_stride,
         gated=options.gated if gated else None,
-        multipool=options.multipool,
+        multipool=pool,
         gate_bias=options.gate_bias,
         res6=options.res6,
         heads={name: head_options(config.dataset, head) for name, head in config.heads.items()},

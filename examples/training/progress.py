@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class Log:
-    """A CSV file whose columns are those of its first row; rows after a checkpoint that was gone back to are cut off."""
+    """A CSV file with the columns of its first row; rows after the checkpoint that was gone back to are cut off."""
 
     def __init__(self, path: Path, step: int) -> None:
         self.path, self.columns = path, None

@@ -1,4 +1,4 @@
-"""The project's own rendered rooms with all four truths: ROOT/SPLIT/NNNNNN.npz as examples/rooms/make.py writes them."""
+"""The project's own rendered rooms with all four truths: ROOT/SPLIT/NNNNNN.npz as examples/rooms/make.py writes."""
 
 import re
 from pathlib import Path

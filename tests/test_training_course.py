@@ -12,7 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 import train  # noqa: E402
 from PIL import Image  # noqa: E402
 from training.config import Stage, load  # noqa: E402
-from training.dataset import DataError  # noqa: E402
+from training.dataset import IGNORE, DataError  # noqa: E402
+from training.lovasz import lovasz_softmax  # noqa: E402
 from training.progress import Log, duration  # noqa: E402
 from training.schedule import learning_rate, plan  # noqa: E402
 from training.tasks import Scores, class_weights, task_losses  # noqa: E402
@@ -33,13 +34,13 @@ SMALL = [
 
 @pytest.fixture(scope="module")
 def road(tmp_path_factory):
-    """Four pictures of two halves whose colours tell the class."""
+    """Pictures of two halves whose colours tell the class."""
     root = tmp_path_factory.mktemp("road")
     rng = np.random.default_rng(1)
-    for split in ("train", "val"):
+    for split, count in (("train", 4), ("val", 2)):
         for folder in ("images", "labels"):
             (root / folder / split).mkdir(parents=True)
-        for k in range(4):
+        for k in range(count):
             labels = np.where(np.arange(60)[:, None] < 20 + 5 * k, 0, 3).repeat(64, 1).astype(np.uint8)
             image = np.uint8([[90, 120, 230], [0] * 3, [0] * 3, [110, 90, 80]])[labels]
             image = np.clip(image + rng.normal(0, 8, image.shape), 0, 255).astype(np.uint8)
@@ -96,7 +97,7 @@ def test_gates_start_from_the_dense_network_and_the_model_runs_in_pagnp(road, de
     assert result.outputs["segmentation"].shape == (60, 64) and len(result.masks) == 8
     out = capsys.readouterr().out
     assert "segmentation.miou" in out and "keep.layer1.0.gate" in out and "left" in out
-    assert (tmp_path / "pag/log.csv").read_text().startswith("step,seconds,loss.segmentation,loss.gates,keep,lr")
+    assert (tmp_path / "pag/log.csv").read_text().startswith("step,seconds,loss.segmentation,loss.segmentation.lovasz,loss.gates,keep,lr")
 
 
 def test_a_wrong_start_is_refused(road, dense, tmp_path, capsys):
@@ -169,6 +170,18 @@ def test_true_answers_have_no_loss_and_full_scores():
     found = scores.result()
     assert found["seg.miou"] == found["seg.accuracy"] == found["far.delta"] == found["turn.in11"] == 1
     assert found["edge.quick_f"] == 1 and found["far.abs_rel"] < 1e-6 and found["turn.degrees"] < 0.1
+
+
+def test_lovasz_of_hard_answers_is_one_minus_iou():
+    scene = a_scene()
+    logits, labels = answers(scene)["seg"], scene["labels"][None].clone()
+    assert lovasz_softmax(logits, labels, IGNORE) < 1e-6
+    logits[..., :4] = torch.tensor([0.0, 20, 0, 0]).view(1, 4, 1, 1)  # half of class 0 called class 1
+    want = 1 - np.mean([1 / 2, 2 / 3, 1, 1])
+    assert lovasz_softmax(logits, labels, IGNORE) == pytest.approx(want, abs=1e-5)
+    labels[..., :4] = IGNORE
+    assert lovasz_softmax(logits, labels, IGNORE) < 1e-6
+    assert lovasz_softmax(logits, torch.full_like(labels, IGNORE), IGNORE) == 0
 
 
 def test_scores_of_known_errors():

@@ -34,6 +34,9 @@ class Stage:
     epochs       how often every scene is seen
     schedule     "cosine" or "poly" (power .9), both from `lr` after a linear warm-up over the share `warmup`
     ema          memory of the running average of the weights, which is what is scored and exported
+    weights      of the heads' losses, 1 where not given
+    lovasz       weight of a segmentation head's Lovasz-Softmax loss beside its cross-entropy
+    boundary_threshold  share of the annotators from which a pixel is a boundary; below it and above 0 it is ignored
     open, noisy  shares of the course with all gates open, then with Gumbel noise; the rest has plain hard gates
     temperature  of the noise, from the first to the second, geometrically
     sparsity     weight of the gates' loss, form "kl", "kl_doubled" or "mild"
@@ -52,6 +55,7 @@ class Stage:
     clip: float = 5.0
     ema: float = 0.998
     class_weight_power: float = 0.0
+    lovasz: float = 0.0
     boundary_threshold: float = 0.3
     weights: dict[str, float] = field(default_factory=dict)
     rho: float = 0.7

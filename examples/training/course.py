@@ -102,7 +102,7 @@ class Course:
         with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16 and self.progress < 1 - stage.exact):
             outputs = self.net(images)
         losses = task_losses(outputs, self.tasks, batch, stage, self.class_weights)
-        loss = sum(stage.weights.get(head, 1.0) * value for head, value in losses.items())
+        loss = sum(loss_weight(name, stage) * value for name, value in losses.items())
         if gates(self.net):
             losses["gates"] = sparsity_loss(kept_maps(self.net), stage.rho, stage.sparsity_form)
             loss = loss + now.sparsity * losses["gates"]
@@ -150,6 +150,12 @@ class Course:
             found["keep"] = float(means.mean())
             found |= {f"keep.{name}": float(v) for name, v in zip(gates(self.average), means, strict=True)}
         return found
+
+
+def loss_weight(name, stage):
+    """Return the weight of a head's loss, or of "head.lovasz"."""
+    head, dot, _ = name.partition(".")
+    return stage.weights.get(head, 1.0) * (stage.lovasz if dot else 1.0)
 
 
 def cropped(logits, size, padded):

@@ -10,6 +10,7 @@ from pagnp.torch.losses import boundary_loss, depth_loss, normals_loss, segmenta
 
 from .config import Stage
 from .dataset import IGNORE, Dataset
+from .lovasz import lovasz_softmax
 
 TRUTH = {"segmentation": "labels", "boundary": "boundary", "depth": "depth", "normals": "normals"}
 SMALL_ERRORS = (11.25, 22.5, 30.0)  # degrees; Fouhey et al. 2013
@@ -23,13 +24,18 @@ def task_losses(
     stage: Stage,
     class_weights: torch.Tensor | None,
 ) -> dict[str, torch.Tensor]:
-    """Return {head: its unweighted loss}, at the truths' own resolution; pixels outside a scene never count."""
+    """Return {head: its unweighted loss}, and {head.lovasz: ...}, at the truths' own resolution.
+
+    Pixels outside a scene never count.
+    """
     inside = batch["inside"]
     losses = {}
     for head, task in tasks.items():
         logits, truth = upsample(outputs[head].float(), inside.shape[1:]), batch[TRUTH[task]]
         if task == "segmentation":
             losses[head] = segmentation_loss(logits, truth.long(), IGNORE, class_weights)
+            if stage.lovasz:  # every second row and column: sorting all pixels would take a fifth of the step
+                losses[f"{head}.lovasz"] = lovasz_softmax(logits[..., ::2, ::2], truth[..., ::2, ::2], IGNORE)
         elif task == "depth":
             losses[head] = depth_loss(logits, truth, inside & (truth > 0))
         elif task == "normals":

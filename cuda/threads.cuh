@@ -12,4 +12,11 @@ __device__ __forceinline__ long long wanted_rows(long long rows, const int* coun
     return has_count ? (long long)*count : rows;
 }
 
+// Memory of the block whose size the launch gives: a pointer `name`, aligned to 16 bytes.
+#ifndef PAGNP_SHIM  // the tests run these sources on the CPU and have a macro of their own
+#define DYNAMIC_SHARED(type, name)                              \
+    extern __shared__ __align__(16) unsigned char dynamic_shared[]; \
+    type* const name = (type*)dynamic_shared
+#endif
+
 #endif

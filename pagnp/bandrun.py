@@ -7,12 +7,12 @@ import numpy as np
 
 from pagnp.backends.base import Backend
 from pagnp.bands import BandPlan, Task, Unit
-from pagnp.dispatch import Calls, Options, Rows, picked
+from pagnp.dispatch import Calls, Options, Rows
 from pagnp.errors import MemoryLimitError
 from pagnp.graph import INPUT
 from pagnp.lower import Plan
 from pagnp.parameters import Parameters
-from pagnp.rowmaps import Frame, Spread, Windows
+from pagnp.rowmaps import Frame, Spread, Windows, rows_of
 from pagnp.types import Array, Tensor
 
 Source: TypeAlias = Callable[[int, int], Tensor]  # (first, last) -> these rows of the input, (1, rows, w, c) float32
@@ -24,8 +24,9 @@ _DTYPES = {"tensor": np.float32, "mask": np.bool_, "index": np.int32}
 class Band:
     """Rows base..top-1 of a map, in an array (1, room, ...) that moves down the map."""
 
-    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
-        self.array = np.zeros(shape, dtype)  # private maps hold no value but at their sites: zeros, not garbage
+    def __init__(self, shape: tuple[int, ...], dtype: Any, backend: Backend) -> None:
+        self.array, self._copy = backend.arrays.empty(shape, dtype), backend.copy
+        backend.zero(self.array)  # private maps hold no value but at their sites: zeros, not garbage
         self.base = self.top = 0
 
     def grow(self, keep: int, last: int) -> Array:
@@ -34,14 +35,14 @@ class Band:
             kept, shift = self.top - keep, keep - self.base
             for y in range(0, kept, shift):  # rows that overlap their new place would be copied twice
                 stop = min(y + shift, kept)
-                self.array[:, y:stop] = self.array[:, y + shift : stop + shift]
+                self._copy(rows_of(self.array, y + shift, stop + shift), rows_of(self.array, y, stop))
             self.base = keep
         first, self.top = self.top, last
         return self.rows(first, last)
 
     def rows(self, first: int, last: int) -> Array:
         """Return rows first..last-1."""
-        return self.array[:, first - self.base : last - self.base]
+        return rows_of(self.array, first - self.base, last - self.base)
 
 
 class BandRun:
@@ -51,7 +52,16 @@ class BandRun:
         self.plan, self.bands, self.calls, self.source = plan, bands, calls, source
         self.backend = calls.backend
         self.held: dict[str, Band] = {}
-        self.counts: dict[str, int] = {}
+        self.counted: dict[str, list[Any]] = {}  # of each band, as in Run
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return layer name -> how many pixels were computed."""
+        to_host = self.backend.arrays.to_host
+        return {
+            name: sum(count if isinstance(count, int) else int(to_host(count)[0]) for count in counts)
+            for name, counts in self.counted.items()
+        }
 
     def value(self, name: str) -> Array:
         """Return the whole array of an output, mask or index."""
@@ -76,12 +86,12 @@ class BandRun:
         room = self.bands.room[unit.name]
         try:
             if unit.rule in ("pick", "grow", "union"):
-                return Band((1, room, unit.row_bytes), np.bool_)
+                return Band((1, room, unit.row_bytes), np.bool_, self.backend)
             if unit.rule == "row sums":
-                return Band((1, room, 1, unit.row_bytes // 4), np.float32)
+                return Band((1, room, 1, unit.row_bytes // 4), np.float32, self.backend)
             value = self.plan.values[unit.name]
             shape = (1, room, *value.shape[1:])
-            return Band(shape, _DTYPES[value.kind])
+            return Band(shape, _DTYPES[value.kind], self.backend)
         except MemoryError as error:
             raise MemoryLimitError(f"no memory for {room} rows of '{unit.name}'; use a smaller tile") from error
 
@@ -107,7 +117,8 @@ def execute_bands(
         _compute(run, task)
         unit = task.unit
         if watch is not None and unit.name in plan.layers and unit.shown and unit.rule != "row sums":
-            watch(unit.name, run.held[unit.name].rows(task.first, task.last), task.first, unit.height)
+            rows = backend.arrays.to_host(run.held[unit.name].rows(task.first, task.last))
+            watch(unit.name, rows, task.first, unit.height)
         for name in task.free:
             del run.held[name]
         if progress is not None:
@@ -120,7 +131,7 @@ def _compute(run, task):
     unit, first, last = task.unit, task.first, task.last
     out = run.out(task)
     if unit.name == INPUT:
-        out[...] = run.source(first, last)
+        run.backend.copy(run.source(first, last), out)
     elif unit.rule in ("pick", "grow", "union"):
         SITE_RULES[unit.rule](run, unit, first, last, out)
     elif unit.rule == "row sums":  # each row is an image of its own; dividing by 1 changes nothing
@@ -139,10 +150,9 @@ def _compute(run, task):
 
 def _conv(run, unit, first, last, out):
     layer, rows = unit.layer, unit.reads[0][1]
-    sites = None
-    if unit.sites is not None:
-        sites = run.backend.mask_to_sites(np.ascontiguousarray(run.held[unit.sites].rows(first, last)))
-    run.counts[layer.name] = run.counts.get(layer.name, 0) + (out[..., 0].size if sites is None else len(sites))
+    sites = None if unit.sites is None else run.backend.list_sites(run.held[unit.sites].rows(first, last))
+    count = out.size // out.shape[-1] if sites is None else run.backend.arrays.count(sites)
+    run.counted.setdefault(layer.name, []).append(count)
     if sites is not None and not len(sites):
         return
     x = run.read(unit, 0, first, last)
@@ -151,7 +161,8 @@ def _conv(run, unit, first, last, out):
     if isinstance(rows, Windows):
         above, below = rows.padding(first, last)
         if not x.shape[1]:  # padding alone: a row of zeros stands for it
-            x, above, below = np.zeros((1, 1, *x.shape[2:]), np.float32), above + below - 1, 0
+            x, above, below = run.backend.arrays.empty((1, 1, *x.shape[2:])), above + below - 1, 0
+            run.backend.zero(x)
     else:
         above, below = rows.before_band(first, last), padding[1]
     run.calls.conv(layer, x, residual, out, sites, (above, below, *padding[2:]))
@@ -159,18 +170,19 @@ def _conv(run, unit, first, last, out):
 
 def _at_sites(run, unit, first, last, out):
     """A private layer that works pixel by pixel: gather, compute rows (m, c), scatter."""
-    sites = run.backend.mask_to_sites(np.ascontiguousarray(run.held[unit.sites].rows(first, last)))
-    run.counts[unit.name] = run.counts.get(unit.name, 0) + len(sites)
+    arrays, sites = run.backend.arrays, run.backend.list_sites(run.held[unit.sites].rows(first, last))
+    run.counted.setdefault(unit.name, []).append(arrays.count(sites))
     if not len(sites):
         return
     ins = []
     for position in range(len(unit.layer.inputs)):
         x = run.read(unit, position, first, last)
-        ins.append(np.empty((1, 1, len(sites), x.shape[-1]), np.float32))
-        run.backend.gather(x, sites, ins[-1][0, 0])
-    values = np.empty((1, 1, len(sites), out.shape[-1]), np.float32)
-    run.calls.node(unit.layer.node, ins, values)
-    run.backend.scatter(values[0, 0], sites, out)
+        ins.append(arrays.empty((1, 1, len(sites), x.shape[-1])))
+        run.backend.gather(x, sites, ins[-1].reshape(ins[-1].shape[2:]))
+    values = arrays.empty((1, 1, len(sites), out.shape[-1]))
+    with arrays.limited(sites):
+        run.calls.node(unit.layer.node, ins, values)
+    run.backend.scatter(values.reshape(values.shape[2:]), sites, out)
 
 
 def _node(run, unit, first, last, out):
@@ -195,20 +207,20 @@ def _node(run, unit, first, last, out):
 
 def _pick(run, unit, first, last, out):
     sites = run.plan.sets[int(unit.name.split()[1])]
-    out[...] = picked(run.read(unit, 0, first, last), sites.slot, out.shape)
+    run.backend.picked(run.read(unit, 0, first, last), sites.slot, out)
 
 
 def _union(run, unit, first, last, out):
-    np.copyto(out, run.read(unit, 0, first, last))
+    run.backend.copy(run.read(unit, 0, first, last), out)
     for position in range(1, len(unit.reads)):
-        out |= run.read(unit, position, first, last)
+        run.backend.unite(run.read(unit, position, first, last), out)
 
 
 def _grow(run, unit, first, last, out):
     sites = run.plan.sets[int(unit.name.split()[1])]
     a, rows = run.plan.layers[sites.reader].node.attrs, unit.reads[0][1]
     padding = (rows.before_band(first, last), 0, *a["padding"][2:])
-    mask = np.ascontiguousarray(run.read(unit, 0, first, last))
+    mask = run.read(unit, 0, first, last)
     run.backend.grow_mask(mask, sites.kernel, tuple(a["stride"]), padding, tuple(a["dilation"]), out)
 
 

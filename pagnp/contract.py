@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from pagnp import gpuarrays
 from pagnp.types import Tensor, Words
 
 CONTRACT_NAME = "pagnp-bits/1"
@@ -149,7 +150,7 @@ def digest(array: npt.ArrayLike) -> str:
     array    (h, w, c), (h, w) or any shape without a batch axis; float32, integer or bool
     Numerics: every NaN is hashed as 7FC00000, bool as 0 and 1.
     """
-    array = np.asarray(array)
+    array = np.asarray(gpuarrays.to_host(array))
     running = RunningDigest(array.dtype, array.shape)
     running.update(array)
     return running.hexdigest()

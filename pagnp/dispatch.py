@@ -12,7 +12,7 @@ from pagnp.backends.base import Backend
 from pagnp.fuse import Layer
 from pagnp.graph import Node
 from pagnp.parameters import Parameters, packed_key
-from pagnp.types import Array, Index, Mask, Tensor
+from pagnp.types import Array, Index, Tensor
 
 _Four: TypeAlias = tuple[int, int, int, int]
 
@@ -71,9 +71,9 @@ class Calls:
         k, a, op = self.backend, node.attrs, node.op
         place = tuple(padding or a.get("padding", ()))
         if op in ("add", "sub", "mul", "div"):
-            k.kernels[op](*_operands(a, ins), out)
+            k.kernels[op](*_operands(k, a, ins), out)
         elif op == "compare":
-            k.compare(*_operands(a, ins), a["op"], out if ins[0].ndim == 3 else out[..., None])
+            k.compare(*_operands(k, a, ins), a["op"], out if ins[0].ndim == 3 else out.reshape(*out.shape, 1))
         elif op in ("max_pool2d", "avg_pool2d"):
             extra = tuple(a["dilation"]) if op == "max_pool2d" else a["count_include_pad"]
             k.kernels[op](ins[0], tuple(a["kernel"]), tuple(a["stride"]), place, extra, out)
@@ -84,7 +84,7 @@ class Calls:
         elif op == "nearest":
             k.nearest(ins[0], out, rows)
         elif op == "bilinear_deconv":
-            bilinear_deconv(k, self.parameters.vectors[node.name], a["factor"], ins[0], out, padding)
+            bilinear_deconv(k, a["factor"], ins[0], out, padding)
         elif op == "concat":
             k.concat(ins, out)
         elif op == "pad":
@@ -97,10 +97,6 @@ class Calls:
             k.masked(ins[0], ins[1], out)
         elif op == "gate":
             self._gate(node, ins[0], out, 0 if rows is None else rows.first_out)
-        elif op == "logical_not":
-            np.logical_not(ins[0], out=out)
-        elif op == "to_float":
-            out[..., 0] = ins[0]
         else:
             k.kernels[op](ins[0], out)
 
@@ -110,32 +106,35 @@ class Calls:
         if a["mode"].startswith("gumbel"):
             noise = options.noise.get(node.name)
             if noise is None:
-                noise = np.empty(z.shape[1:], np.float32)
+                noise = self.backend.arrays.empty(z.shape[1:], np.float32)
                 self.backend.gumbel_noise(options.seed, a["gate_index"], a["form"], y0, 0, noise)
-            else:
-                noise = noise[..., y0 : y0 + z.shape[1], :, :]
+            elif noise.shape[-3] != z.shape[1]:  # of one image, as bands are: these rows lie together
+                noise = noise.reshape(noise.shape[-3:])[y0 : y0 + z.shape[1]]
         threshold = None if a.get("rates") or a["mode"] != "hard" else options.threshold
         self.backend.gate(z, a["mode"], a["form"], np.float32(a["temperature"]), noise, threshold, out)
 
 
-def picked(control: Array, slot: int, shape: tuple[int, ...]) -> Mask:
-    """Return the bool mask of `shape` (n, h, w): where a mask or index `control` picks branch `slot`."""
-    wanted = np.int32(slot) if control.dtype == np.int32 else bool(slot)
-    return np.ascontiguousarray(np.broadcast_to(control == wanted, shape))
-
-
-def bilinear_deconv(k: Backend, weight: Tensor, factor: int, x: Tensor, out: Tensor, crop: _Four | None = None) -> None:
-    """Upsample x by `factor` with the 2-D weight of ops.resample.bilinear_deconv_weight; `crop`: not factor/2."""
+def bilinear_deconv(k: Backend, factor: int, x: Tensor, out: Tensor, crop: _Four | None = None) -> None:
+    """Upsample x by `factor`; `crop`: not factor/2. The rule is that of ops.resample.bilinear_deconv."""
     channels = x.shape[3]
     crop = crop or (factor // 2,) * 4
-    weight = np.ascontiguousarray(np.broadcast_to(weight[:, :, None, None], (*weight.shape, channels, 1)))
+    weight = k.arrays.constant(("bilinear_deconv", factor, channels), lambda: _deconv_weight(factor, channels))
     place = (factor, factor), crop, (1, 1), channels
     k.conv_transpose2d(x, weight, None, None, None, None, False, *place, out)
 
 
-def _operands(attrs, ins):
+def _deconv_weight(factor, channels):
+    from pagnp.ops.resample import bilinear_deconv_weight
+
+    weight = bilinear_deconv_weight(factor)
+    return np.ascontiguousarray(np.broadcast_to(weight[:, :, None, None], (*weight.shape, channels, 1)))
+
+
+def _operands(k, attrs, ins):
     """Return the two operands of a binary op; a number becomes an array of one element."""
     if len(ins) == 2:
         return ins
-    value = np.full((1,) * ins[0].ndim, attrs["value"], ins[0].dtype)
+    shape, dtype, number = (1,) * ins[0].ndim, np.dtype(ins[0].dtype), attrs["value"]
+    key = "number", shape, dtype.name, float(number).hex()
+    value = k.arrays.constant(key, lambda: np.full(shape, number, dtype))
     return (value, ins[0]) if attrs.get("reverse") else (ins[0], value)

@@ -5,7 +5,7 @@ import numpy as np
 from pagnp.backends.base import Backend
 from pagnp.dispatch import Rows, bilinear_deconv
 from pagnp.errors import ShapeError
-from pagnp.rowmaps import Resize, Spread
+from pagnp.rowmaps import Resize, Spread, rows_of
 from pagnp.types import Array, Json, Size, Tensor
 
 BAND_BYTES = 16 << 20  # of an upsampled tensor at once: it is many times larger than logits and answer
@@ -25,19 +25,16 @@ def predict(head: Json, logits: Tensor, mirrored: Tensor | None, padded: Size, s
     height, width = upsampled_size(head, logits.shape[1:3], padded)
     if height < h or width < w:
         raise ShapeError(f"head '{head['name']}': upsampled to {height}x{width}, the image is {h}x{w}")
-    answer: Array | None = None
-    step = band_rows(logits.shape[3], width)
+    c = logits.shape[3]
+    answer = empty_answer(head, (h, w, c), backend)
+    step = band_rows(c, width)
     for first in range(0, h, step):
         last = min(first + step, h)
-        x = _crop(upsample(head, logits, padded, first, last, backend), w)
+        x = _crop(upsample(head, logits, padded, first, last, backend), w, backend)
         if mirrored is not None:
-            other = _crop(upsample(head, mirrored, padded, first, last, backend), w)
+            other = _crop(upsample(head, mirrored, padded, first, last, backend), w, backend)
             x = flip_average(head, x, other, backend)
-        part = decode(head, x, backend)
-        if answer is None:
-            answer = np.empty((h, *part.shape[1:]), part.dtype)
-        answer[first:last] = part
-    assert answer is not None
+        decode(head, x, backend, answer[first:last])
     return answer
 
 
@@ -57,21 +54,19 @@ def upsample(head: Json, logits: Tensor, padded: Size, first: int, last: int, ba
     c, h_in = logits.shape[3], logits.shape[1]
     height, width = upsampled_size(head, logits.shape[1:3], padded)
     if how["op"] == "none":
-        return np.ascontiguousarray(logits[:, first:last])
-    out = np.empty((1, last - first, width, c), np.float32)
+        return rows_of(logits, first, last)
+    out = backend.arrays.empty((1, last - first, width, c))
     if how["op"] == "bilinear_deconv":
-        from pagnp.ops.resample import bilinear_deconv_weight
-
         factor = how["factor"]
         crop = factor // 2
         rows = Spread(h_in, 2 * factor, factor, crop, 1)
         lo, hi = rows.needs(first, last)
-        x, crops = np.ascontiguousarray(logits[:, lo:hi]), (rows.before_band(first, last), crop, crop, crop)
-        bilinear_deconv(backend, bilinear_deconv_weight(factor), factor, x, out, crops)
+        x, crops = rows_of(logits, lo, hi), (rows.before_band(first, last), crop, crop, crop)
+        bilinear_deconv(backend, factor, x, out, crops)
         return out
     corners = how.get("align_corners", False)
     lo, hi = Resize(how["op"], h_in, height, corners).needs(first, last)
-    x, place = np.ascontiguousarray(logits[:, lo:hi]), Rows(lo, h_in, first, height)
+    x, place = rows_of(logits, lo, hi), Rows(lo, h_in, first, height)
     if how["op"] == "bilinear":
         backend.bilinear(x, corners, out, place)
     else:
@@ -87,9 +82,13 @@ def upsampled_size(head: Json, logits_size: Size, padded_size: Size) -> Size:
     return logits_size if how["op"] == "none" else padded_size
 
 
-def _crop(rows, w):
-    """Return rows (1, h, w', c) cut to w columns, C-contiguous."""
-    return np.ascontiguousarray(rows[:, :, :w])
+def _crop(x, w, backend):
+    """Return x (1, h, w', c) cut to w columns."""
+    if x.shape[2] == w:
+        return x
+    out = backend.arrays.empty((*x.shape[:2], w, x.shape[3]))
+    backend.crop(x, out)
+    return out
 
 
 def flip_average(head: Json, plain: Tensor, mirrored: Tensor, backend: Backend) -> Tensor:
@@ -97,26 +96,37 @@ def flip_average(head: Json, plain: Tensor, mirrored: Tensor, backend: Backend) 
 
     plain, mirrored   (1, h, w, c) cropped to the image; for normals channel 0 of `mirrored` is negated first
     """
-    back = np.ascontiguousarray(mirrored[:, :, ::-1])
-    if head["task"] == "normals":
-        back[..., 0] = -back[..., 0]
-    total = np.empty_like(plain)
+    back, total, average = (backend.arrays.empty(plain.shape) for _ in range(3))
+    backend.mirror(mirrored, head["task"] == "normals", back)
     backend.add(plain, back, total)
-    average = np.empty_like(plain)
-    backend.mul(total, np.full((1, 1, 1, 1), 0.5, np.float32), average)
+    half = backend.arrays.constant("half", lambda: np.full((1, 1, 1, 1), 0.5, np.float32))
+    backend.mul(total, half, average)
     return average
 
 
-def decode(head: Json, x: Tensor, backend: Backend) -> Array:
-    """Return what the head says of x (1, h, w, c): labels (h, w) uint8 or int32, else float32 (h, w) or (h, w, c)."""
+def decode(head: Json, x: Tensor, backend: Backend, out: Array | None = None) -> Array:
+    """Return what the head says of x (1, h, w, c): labels (h, w) uint8 or int32, else float32 (h, w) or (h, w, c).
+
+    out  where it is put, an array of that shape and dtype; None: in a new one
+    """
+    out = empty_answer(head, x.shape[1:], backend) if out is None else out
     how = head["decode"]
     if how == "argmax":
-        index = np.empty(x.shape[:3], np.int32)
+        index = out.reshape(x.shape[:3]) if out.dtype == np.int32 else backend.arrays.empty(x.shape[:3], np.int32)
         backend.argmax(x, index)
-        return index[0].astype(np.uint8) if x.shape[3] <= 256 else index[0]
-    if how == "identity":
-        out = x.copy()
+        if out.dtype == np.uint8:
+            backend.narrow(index, out.reshape(x.shape[:3]))
+    elif how == "identity":
+        backend.copy(x, out.reshape(x.shape))
     else:
-        out = np.empty_like(x)
-        backend.kernels[how](x, out)
-    return out[0, :, :, 0] if x.shape[3] == 1 else out[0]
+        backend.kernels[how](x, out.reshape(x.shape))
+    return out
+
+
+def empty_answer(head: Json, shape: tuple[int, ...], backend: Backend) -> Array:
+    """Return an array for the answer of `head` to upsampled logits of `shape` (h, w, c)."""
+    h, w, c = shape
+    labels = head["decode"] == "argmax"
+    dtype = np.float32 if not labels else np.uint8 if c <= 256 else np.int32
+    answer: Array = backend.arrays.empty((h, w) if labels or c == 1 else (h, w, c), dtype)
+    return answer

@@ -11,6 +11,7 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image as PillowImage
@@ -57,10 +58,14 @@ _READERS = {PNG: PngImageFile, JPEG: JpegImageFile, TIFF: _Tiff}
 
 @dataclass(frozen=True)
 class Image:
-    """Decoded pixels, C-contiguous (h, w, 3) uint8, and the file they came from (None for an array)."""
+    """Decoded pixels, C-contiguous (h, w, 3) uint8, and the file they came from (None for an array).
+
+    on_device  the pixels as an array of a GPU, where they came from one
+    """
 
     pixels: Pixels
     path: Path | None = None
+    on_device: Any = None
 
     @property
     def size(self) -> Size:

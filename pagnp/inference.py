@@ -8,34 +8,34 @@ import numpy as np
 
 from pagnp import budget as budgets
 from pagnp import heads
-from pagnp.arenas import Arenas
 from pagnp.backends.base import Backend
 from pagnp.bandrun import BandRun, execute_bands
 from pagnp.bands import BandPlan
 from pagnp.dispatch import Options
+from pagnp.executors import Executor
 from pagnp.flops import count_macs
 from pagnp.graph import Graph
 from pagnp.image import Image
 from pagnp.lower import Plan
-from pagnp.parameters import Parameters
 from pagnp.result import Result, ponder_map
-from pagnp.runner import Run, execute
+from pagnp.runner import Run
 from pagnp.trace import Trace
 from pagnp.types import Json, Pixels, Tensor
-
-STRIP = 1 << 16  # pixels that are normalised at once
 
 Progress: TypeAlias = Callable[[float], object]
 
 
 @dataclass(frozen=True)
 class Network:
-    """What all images of a call share: a canonical graph, kernels, weights and the memory that runs take turns in."""
+    """What all images of a call share: a canonical graph, and what runs plans of it."""
 
     graph: Graph
-    backend: Backend
-    parameters: Parameters
-    arenas: Arenas
+    executor: Executor
+
+    @property
+    def backend(self) -> Backend:
+        """Whose kernels run."""
+        return self.executor.backend
 
 
 class Inference:
@@ -57,6 +57,7 @@ class Inference:
         self.network, self.image, self.plan, self.bands = network, image, plan, bands
         self.options, self.progress = options, progress
         self.passes, self.begun = 1, 0
+        self.pixels = image.on_device if image.on_device is not None else network.backend.arrays.to_device(image.pixels)
 
     def find_threshold(self, budget: float, plan: Plan, bands: BandPlan | None) -> None:
         """Set the threshold that brings the gated convs nearest to `budget`.
@@ -67,7 +68,7 @@ class Inference:
 
         def share_at(threshold: np.float32) -> float:
             search.options = replace(self.options, threshold=threshold)
-            macs = count_macs(plan, search._execute(self.image.pixels).counts)
+            macs = count_macs(plan, search._execute(self.pixels).counts)
             self.begun += 1
             return macs["gated_executed"] / macs["gated_dense"] if macs["gated_dense"] else 0.0
 
@@ -77,40 +78,41 @@ class Inference:
         """Run the image (with `flip` its mirror image before) and return the Result without what `trace` collects."""
         mirrored: dict[str, Tensor] = {}
         if flip:  # this run is over, and its maps are gone, before the plain one begins
-            run = self._execute(np.ascontiguousarray(self.image.pixels[:, ::-1]))
-            mirrored = {node: run.value(node).copy() for node in self.network.graph.outputs.values()}
+            turned = self.network.backend.arrays.empty(self.pixels.shape, np.uint8)
+            one = (1, *self.pixels.shape)
+            self.network.backend.mirror(self.pixels.reshape(one), False, turned.reshape(one))
+            run, duplicate = self._execute(turned), self.network.backend.arrays.duplicate
+            mirrored = {node: duplicate(run.value(node)) for node in self.network.graph.outputs.values()}
             del run
             self.begun += 1
-        return self._result(self._execute(self.image.pixels, trace), mirrored)
+        return self._result(self._execute(self.pixels, trace), mirrored)
 
     def _share(self, share):
         if self.progress is not None:
             self.progress((self.begun + share) / self.passes)
 
     def _execute(self, pixels: Pixels, trace: Trace | None = None) -> Run | BandRun:
-        network, watch = self.network, None if trace is None else trace.add
-        source = Source(pixels, network.graph.preprocess or {}, (self.plan.h, self.plan.w))
-        common = (network.backend, network.parameters)
+        executor, watch = self.network.executor, None if trace is None else trace.add
+        preprocess = self.network.graph.preprocess or {}
+        source = Source(pixels, preprocess, (self.plan.h, self.plan.w), executor.backend)
         progress = None if self.progress is None else self._share
         if self.bands is None:
-            x = source.rows(0, self.plan.h)
-            return execute(self.plan, *common, x, self.options, watch, progress, network.arenas)
+            return executor.execute(self.plan, source.rows(0, self.plan.h), self.options, watch, progress)
+        common = (executor.backend, executor.parameters)
         return execute_bands(self.plan, self.bands, *common, source.rows, self.options, watch, progress)
 
     def _result(self, run, mirrored):
         graph, plan, size = self.network.graph, self.plan, self.image.size
-        masks = {name: run.value(name)[0].copy() for name in graph.gates() if plan.values[name].kind == "mask"}
-        rates = {}
-        for name in graph.multipools():
-            if plan.values[name].kind == "index":
-                rates[name] = np.asarray(graph.nodes[name].attrs["rates"], np.int32)[run.value(name)[0]]
+        kinds = {name: value.kind for name, value in plan.values.items()}
+        masks = {name: self._kept(run, name) for name in graph.gates() if kinds[name] == "mask"}
+        rates = {name: self._rates(run, name) for name in graph.multipools() if kinds[name] == "index"}
         hard = [name for name in masks if graph.nodes[name].op == "gate" and graph.nodes[name].attrs["mode"] == "hard"]
         used = self.options.threshold
         padded = plan.h, plan.w
         return Result(
             size=size,
             outputs={head["name"]: self._answer(head, run, mirrored) for head in graph.heads},
-            logits={name: run.value(node)[0].copy() for name, node in _logits(graph).items()},
+            logits={name: self._kept(run, node) for name, node in _logits(graph).items()},
             masks=masks,
             rates=rates,
             ponder=ponder_map(masks.values(), padded, size, self.network.backend),
@@ -120,6 +122,20 @@ class Inference:
             pixels=self.image.digest,
             tile=None if self.bands is None else self.bands.tile,
         )
+
+    def _kept(self, run, name):
+        """Return a copy of what a node gave, without the batch axis."""
+        value = run.value(name)
+        return self.network.backend.arrays.duplicate(value).reshape(value.shape[1:])
+
+    def _rates(self, run, name):
+        """Return the dilation rate that a MultiPool chose for each pixel."""
+        backend, index = self.network.backend, run.value(name)
+        rates = self.network.graph.nodes[name].attrs["rates"]
+        table = backend.arrays.constant(("rates", *rates), lambda: np.asarray(rates, np.int32))
+        out = backend.arrays.empty(index.shape[1:], np.int32)
+        backend.lookup(table, index.reshape(out.shape), out)
+        return out
 
     def _answer(self, head, run, mirrored):
         node = self.network.graph.outputs[head["output"]]
@@ -137,20 +153,22 @@ def _logits(graph):
 class Source:
     """The network's input, row by row: uint8 pixels (h, w, 3) normalised, then +0 to the size of the plan."""
 
-    def __init__(self, pixels: Pixels, preprocess: Json, padded: tuple[int, int]) -> None:
-        self.pixels, self.padded = pixels, padded
-        self.scale, self.shift = input_scale_shift(preprocess)
+    def __init__(self, pixels: Pixels, preprocess: Json, padded: tuple[int, int], backend: Backend) -> None:
+        self.pixels, self.padded, self.backend = pixels, padded, backend
+        key = ("input", preprocess["kind"], *preprocess["mean"], *preprocess.get("std", ()))
+        self.scale, self.shift = (
+            backend.arrays.constant((*key, part), lambda part=part: input_scale_shift(preprocess)[part])
+            for part in (0, 1)
+        )
 
     def rows(self, first: int, last: int) -> Tensor:
         """Return rows first..last-1 as float32 (1, rows, w, 3)."""
-        from pagnp.ops.pointwise import normalize_image
-
-        h, w = self.pixels.shape[:2]
-        out = np.zeros((1, last - first, self.padded[1], 3), np.float32)
-        step = max(1, STRIP // w)
-        for y in range(first, min(last, h), step):
-            real = self.pixels[y : min(y + step, last, h)]
-            out[0, y - first : y - first + len(real), :w] = normalize_image(real, self.scale, self.shift)
+        out: Tensor = self.backend.arrays.empty((1, last - first, self.padded[1], 3))
+        real = self.pixels[first : min(last, self.pixels.shape[0])]
+        if real.shape[0]:
+            self.backend.normalize_u8(real, self.scale, self.shift, out)
+        else:
+            self.backend.zero(out)
         return out
 
 

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from pagnp import heads
 from pagnp.bands import BandPlan
@@ -68,34 +68,39 @@ def _bytes(plan: Plan, name: str) -> int:
     return _elements(plan, name) * (1 if plan.values[name].kind == "mask" else FLOAT)
 
 
-def fits(needed: int) -> bool:
-    """True if the machine has `needed` bytes to give, or does not tell. Little is not worth the 0.3 ms of a look."""
+def fits(needed: int, arrays: Any) -> bool:
+    """True if `arrays` (of a Backend) have `needed` bytes to give, or it is not known.
+
+    Little is not worth the 0.3 ms of a look.
+    """
     if needed <= LITTLE:
         return True
-    there = available()
+    there = arrays.free_bytes()
     return there is None or needed <= there
 
 
-def fits_well(needed: int) -> bool:
+def fits_well(needed: int, arrays: Any) -> bool:
     """True if a quarter of the memory stays free for what the caller does with the result, such as pictures."""
-    there = available()
+    there = arrays.free_bytes()
     return there is None or needed <= 0.75 * there
 
 
-def require(plan: Plan, needed: int) -> None:
-    """Raise MemoryLimitError, naming the largest node, if the machine has not `needed` bytes to give."""
-    if not fits(needed):
-        refuse(plan, needed)
+def require(plan: Plan, needed: int, arrays: Any) -> None:
+    """Raise MemoryLimitError, naming the largest node, if `arrays` have not `needed` bytes to give."""
+    if not fits(needed, arrays):
+        refuse(plan, needed, arrays)
 
 
-def refuse(plan: Plan, needed: int, tile: int | None = None) -> NoReturn:
+def refuse(plan: Plan, needed: int, arrays: Any, tile: int | None = None) -> NoReturn:
     """Raise MemoryLimitError; `tile` is the height of the bands in which the run would still need so much."""
     name = max((name for name in plan.values if name != INPUT), key=lambda name: _elements(plan, name))
     value, op = plan.values[name], plan.layers[name].op if name in plan.layers else "conv2d"
+    where = "" if arrays.on_host else " of the GPU's memory"
     raise MemoryLimitError(
-        f"the run needs {needed / 2**20:.0f} MiB{f' even in bands of {tile} rows' if tile else ''}, "
-        f"{(available() or 0) / 2**20:.0f} MiB are free; the largest map is that of "
-        f"node '{name}' ({op}), {value.h}x{value.w} with {value.c} channels; use a smaller image"
+        f"the run needs {needed / 2**20:.0f} MiB{where}{f' even in bands of {tile} rows' if tile else ''}, "
+        f"{(arrays.free_bytes() or 0) / 2**20:.0f} MiB are free; the largest map is that of "
+        f"node '{name}' ({op}), {value.h}x{value.w} with {value.c} channels; "
+        f"use {'a smaller image' if tile or arrays.on_host else 'a tile (--tile ROWS) or a smaller image'}"
     )
 
 

@@ -7,19 +7,20 @@ from typing import Any, Literal, Unpack, overload
 import numpy as np
 
 from pagnp import budget as budgets
-from pagnp import gating, memory
-from pagnp.arenas import Arenas
-from pagnp.backends.base import get_backend
+from pagnp import gating, gpuarrays, memory
+from pagnp.backends.base import BackendLike
+from pagnp.backends.choice import AUTO, choose, of_array
 from pagnp.bands import TILES, plan_bands
 from pagnp.canonical import canonical
 from pagnp.dispatch import Options
-from pagnp.errors import DtypeError, ShapeError, UsageError
+from pagnp.errors import DtypeError, ImageError, ShapeError, UsageError
+from pagnp.executors import executor
 from pagnp.graph import Graph
 from pagnp.inference import Inference, Network
 from pagnp.lower import lower
 from pagnp.parameters import prepare
 from pagnp.result import Result
-from pagnp.runner import Run, execute
+from pagnp.runner import Run
 from pagnp.trace import Trace
 from pagnp.types import AnyPicture, FilePath, GateMode, Picture, Pictures, RunOptions, Size, Tensor
 from pagnp.weights import share
@@ -29,14 +30,15 @@ PLANS_KEPT = 8
 
 def load(
     path: FilePath,
-    backend: str = "auto",
+    backend: BackendLike = "auto",
     threads: int | None = None,
     allow_nonfinite: bool = False,
 ) -> "Model":
     """Load a model file and return a Model.
 
     path      a file written by pagnp.torch.export, pagnp.modelfile.write or `pagnp convert`
-    backend   "auto" (numba), "numba" or "numpy"
+    backend   "auto" (numba; for arrays in a GPU's memory that GPU), "numba", "numpy", "cupy", "numba-cuda", or
+              "auto-gpu" (prefers a GPU and tells the logger "pagnp" what it took)
     threads   worker threads, None = all cores this process may use
     Raises:   ModelFileError, GraphError, BackendError.
     """
@@ -62,13 +64,15 @@ class Model:
     Between calls it keeps plans and the memory of one run.
     """
 
-    def __init__(self, graph: Graph, backend: str = "auto", threads: int | None = None) -> None:
+    def __init__(self, graph: Graph, backend: BackendLike = "auto", threads: int | None = None) -> None:
         self.graph = graph.validate()
-        self.backend = get_backend("numba" if backend == "auto" else backend, threads)
+        self.backend = choose(backend, threads)
+        self._follows = backend == AUTO  # arrays of a GPU to that GPU
+        self._on_gpu: dict[str, Model] = {}
         self._canonical = canonical(graph)
         self._parameters = prepare(self._canonical, self.backend)
         self._plans: dict[Any, Any] = {}
-        self._arenas = Arenas()
+        self._executor = executor(self.backend, self._parameters)
 
     @overload
     def __call__(self, image: Picture, **options: Unpack[RunOptions]) -> Result: ...
@@ -112,8 +116,10 @@ class Model:
 
         if isinstance(image, (list, tuple)) or (isinstance(image, np.ndarray) and image.ndim == 4):
             return [self(one, **options) for one in image]
+        if gpuarrays.on_gpu(image):
+            return self._at_home_of(image)._run_gpu_array(image, options)
         loaded = load_image(image) if isinstance(image, str) or hasattr(image, "__fspath__") else from_array(image)
-        return self._run_image(loaded, **options)
+        return self._run_image(loaded, **options).mapped(self.backend.arrays.to_host)
 
     def forward(
         self,
@@ -125,9 +131,17 @@ class Model:
         noise: Mapping[str, Tensor] | None = None,
         dense: bool = False,
     ) -> dict[str, Tensor]:
-        """Run on a raw tensor: float32 (n, h, w, c) in, dict output -> float32 (n, h', w', c') out."""
-        run = self.run(x, gate_mode=gate_mode, threshold=threshold, seed=seed, noise=noise, dense=dense)
-        return {output: run.value(name).copy() for output, name in self.graph.outputs.items()}
+        """Run on a raw tensor: float32 (n, h, w, c) in, dict output -> float32 (n, h', w', c') out.
+
+        An array in a GPU's memory is taken without a copy; the outputs are then arrays of the same library.
+        """
+        model = self._at_home_of(x)
+        run = model.run(x, gate_mode=gate_mode, threshold=threshold, seed=seed, noise=noise, dense=dense)
+        arrays = model.backend.arrays
+        values = {output: arrays.duplicate(run.value(name)) for output, name in self.graph.outputs.items()}
+        if gpuarrays.on_gpu(x):
+            return {output: gpuarrays.like(x, value) for output, value in values.items()}
+        return {output: arrays.to_host(value) for output, value in values.items()}
 
     def run(
         self,
@@ -144,17 +158,21 @@ class Model:
 
         tick  called before the first step of the plan and after each
         """
-        if not isinstance(x, np.ndarray) or x.dtype != np.float32:
+        if gpuarrays.on_gpu(x):
+            x = self._adopt(x, "forward: x")
+        elif not isinstance(x, np.ndarray):
             raise DtypeError(f"forward: x is {getattr(x, 'dtype', type(x).__name__)}, need a float32 array")
+        if x.dtype != np.float32:
+            raise DtypeError(f"forward: x is {x.dtype}, need a float32 array")
         if x.ndim != 4 or x.shape[3] != self.graph.channels or 0 in x.shape:
             raise ShapeError(f"forward: x is {x.shape}, need (n, h, w, {self.graph.channels})")
         graph = self._graph(gate_mode)
         budgets.check(None, threshold, graph)
         plan = self._plan(graph, gate_mode, x.shape, dense)
         options = self._options(graph, plan, threshold, seed, noise)
-        memory.require(plan, plan.bytes)
-        x, arenas = np.ascontiguousarray(x), self._arenas
-        return execute(plan, self.backend, self._parameters, x, options, arenas=arenas, tick=tick)
+        self._executor.require(plan, plan.bytes)
+        x = np.ascontiguousarray(x) if isinstance(x, np.ndarray) else x
+        return self._executor.execute(plan, x, options, tick=tick)
 
     def plan(
         self, size: Size, *, dense: bool = False, trace: bool = False, flip: bool = False, tile: int | None = None
@@ -173,12 +191,50 @@ class Model:
         needed = memory.call_bytes(self._canonical, plan, size, trace, flip, bands)
         return PlanSummary(needed, sum(plan.macs.values()), layers)
 
+    def _at_home_of(self, array):
+        """Return the model to run `array` with: itself, or for an array of a GPU one on that GPU."""
+        if not gpuarrays.on_gpu(array) or not self.backend.arrays.on_host:
+            return self
+        name = of_array(array)
+        if not self._follows:
+            what, hint = gpuarrays.type_name(array), gpuarrays.to_numpy_hint("it", array)
+            raise DtypeError(f"backend '{self.backend.name}': got a {what}; {hint}, or take backend '{name}'")
+        if name not in self._on_gpu:
+            self._on_gpu = self._on_gpu | {name: Model(self.graph, name)}
+        return self._on_gpu[name]
+
+    def _adopt(self, array, what):
+        """Return an array of a GPU as one of this backend's, C-contiguous."""
+        adopted = self.backend.arrays.adopt(array)
+        if adopted is None:
+            raise DtypeError(
+                f"{what} is a {gpuarrays.type_name(array)}, which backend '{self.backend.name}' cannot take"
+            )
+        return adopted
+
+    def _run_gpu_array(self, image, options):
+        """Run an image (h, w, 3) uint8, or a batch (n, h, w, 3), that is in the GPU's memory; results stay there."""
+        from pagnp.image import Image
+
+        pixels = self._adopt(image, "image")
+        if pixels.dtype != np.uint8 or pixels.ndim not in (3, 4) or pixels.shape[-1] != 3 or 0 in pixels.shape:
+            raise ImageError(f"image: the array is {pixels.dtype} {pixels.shape}, need uint8 (h, w, 3) in RGB order")
+        if pixels.ndim == 4:
+            shape = pixels.shape[1:]
+            return [self._run_gpu_array(pixels[i : i + 1].reshape(shape), options) for i in range(pixels.shape[0])]
+        result = self._run_image(Image(self.backend.arrays.to_host(pixels), on_device=pixels), **options)
+        return result.mapped(lambda array: gpuarrays.like(image, array))
+
     def _graph(self, gate_mode):
         return gating.with_gate_mode(self._canonical, gate_mode)
 
     def _options(self, graph, plan, threshold, seed, noise):
         gating.check_noise(graph, plan, noise or {})
-        noise = {name: np.ascontiguousarray(array) for name, array in (noise or {}).items()}
+        arrays = self.backend.arrays
+        noise = {
+            name: self._adopt(array, f"noise of '{name}'") if gpuarrays.on_gpu(array) else arrays.to_device(array)
+            for name, array in (noise or {}).items()
+        }
         if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 64:
             raise UsageError(f"seed is an integer from 0 to 2**64 - 1, got {seed!r}")
         return Options(None if threshold is None else np.float32(threshold), int(seed), noise)
@@ -202,7 +258,7 @@ class Model:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle and copy by building anew: kernels and plans stay behind."""
-        return Model, (self.graph, self.backend.name, self.backend.threads)
+        return Model, (self.graph, AUTO if self._follows else self.backend.name, self.backend.threads)
 
     def _run_image(
         self, image, budget, threshold, seed, noise, gate_mode, dense, trace, flip, tile, progress
@@ -214,7 +270,7 @@ class Model:
         plan = self._plan(graph, gate_mode, (1, *graph.padded_size(image.size)), dense)
         options = self._options(graph, plan, threshold, seed, noise)
         bands = self._fitting_bands(graph, gate_mode, plan, dense, image.size, trace is True, flip, tile)
-        network = Network(graph, self.backend, self._parameters, self._arenas)
+        network = Network(graph, self._executor)
         inference = Inference(network, image, plan, bands, options, progress)
         inference.passes = 1 + bool(flip) + (budgets.PASSES if budget is not None else 0)
         if budget is not None:
@@ -234,15 +290,17 @@ class Model:
         Where nothing leaves room for the caller, what takes the least: that may be the whole image.
         """
         heights = (None, *(rows for rows in TILES if rows < plan.h)) if tile is None else (check_tile(tile),)
-        found = []
+        if tile is None and self._executor.holds(plan):
+            return None
+        found, arrays = [], self.backend.arrays
         for height in heights:
             bands = None if height is None else self._bands(graph, gate_mode, plan, dense, height)
             found.append((memory.call_bytes(graph, plan, size, trace, flip, bands), bands))
-            if memory.fits_well(found[-1][0]):
+            if memory.fits_well(found[-1][0], arrays):
                 return bands
         needed, bands = min(found, key=lambda pair: pair[0])
-        if not memory.fits(needed):
-            memory.refuse(plan, needed, None if bands is None else bands.tile)
+        if not memory.fits(needed, arrays):
+            memory.refuse(plan, needed, arrays, None if bands is None else bands.tile)
         return bands
 
 

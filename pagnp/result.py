@@ -1,19 +1,19 @@
 """What a model says of one image, and where it spent its work."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from pagnp import contract, heads
+from pagnp import contract, gpuarrays
 from pagnp.backends.base import Backend
-from pagnp.dispatch import Rows
 from pagnp.types import Array, Index, Json, Macs, Mask, Size, Tensor
 
 
 @dataclass
 class Result:
-    """The answer of `Model(image)` for one image of h x w pixels.
+    """The answer of `Model(image)` for one image of h x w pixels. Its arrays are NumPy's, or where the image was an
+    array in a GPU's memory such arrays, of the same library: `to_host` brings them over.
 
     outputs     head -> labels (h, w) uint8 or int32; depth, boundary (h, w) float32; normals (h, w, 3) float32
     logits      output -> float32 (h', w', c), before the last upsampling
@@ -65,7 +65,7 @@ class Result:
     @property
     def kept(self) -> dict[str, float]:
         """gate -> share of its pixels that were computed."""
-        return {name: float(np.count_nonzero(mask)) / mask.size for name, mask in self.masks.items()}
+        return {name: float(np.count_nonzero(gpuarrays.to_host(mask))) / mask.size for name, mask in self.masks.items()}
 
     @property
     def digests(self) -> dict[str, str]:
@@ -80,20 +80,24 @@ class Result:
         """One SHA-256 over logits, outputs and masks (docs/NUMERICS.md)."""
         return contract.combined_digest(self.digests)
 
+    def to_host(self) -> "Result":
+        """Return the Result with NumPy arrays, where a GPU's memory holds them; else itself."""
+        return self.mapped(gpuarrays.to_host)
+
+    def mapped(self, change: Callable[[Array], Array]) -> "Result":
+        """Return the Result with change(array) in place of every output, logits tensor, mask, rates and ponder map."""
+        parts = {name: getattr(self, name) for name in ("outputs", "logits", "masks", "rates")}
+        changed = {name: {key: change(array) for key, array in part.items()} for name, part in parts.items()}
+        return replace(self, **changed, ponder=change(self.ponder))
+
 
 def ponder_map(masks: Iterable[Mask], padded: Size, size: Size, backend: Backend) -> Index:
     """Return int32 (h, w): for each pixel the number of `masks` (arrays (h', w')) that are True there.
 
     padded  (h, w) of the network's input, to which the masks belong; size: of the image, to which the map is cropped
     """
-    (height, width), (h, w) = padded, size
-    total = np.zeros(size, np.int32)
-    step = heads.band_rows(1, width)
+    total: Index = backend.arrays.empty(size, np.int32)
+    backend.zero(total)
     for mask in masks:
-        source = np.ascontiguousarray(mask, np.float32)[None, :, :, None]
-        for first in range(0, h, step):
-            last = min(first + step, h)
-            band = np.empty((1, last - first, width, 1), np.float32)
-            backend.nearest(source, band, Rows(0, len(mask), first, height))
-            total[first:last] += band[0, :, :w, 0].astype(np.int32)
+        backend.ponder(mask, *padded, total)
     return total

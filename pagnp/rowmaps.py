@@ -10,8 +10,15 @@ from typing import Protocol, TypeAlias
 import numpy as np
 
 from pagnp.backends.numpy_ref.resample import nearest_index, positions
+from pagnp.types import Array
 
 _Two: TypeAlias = tuple[int, int]
+
+
+def rows_of(x: Array, first: int, last: int) -> Array:
+    """Return rows first..last-1 of one image's map x (1, h, ...), without a copy: they lie together."""
+    rows: Array = x.reshape(x.shape[1:])[first:last].reshape(1, last - first, *x.shape[2:])
+    return rows
 
 
 class RowMap(Protocol):

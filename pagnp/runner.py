@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from pagnp.arenas import Arenas
 from pagnp.backends.base import Backend
 from pagnp.buffers import layer_of
-from pagnp.dispatch import Calls, Options, picked
+from pagnp.dispatch import Calls, Options
 from pagnp.graph import INPUT
 from pagnp.lower import Plan, Step
 from pagnp.parameters import Parameters
@@ -31,8 +32,9 @@ class Run:
         self.arrays: dict[str, Array] = {INPUT: x}
         self.masks: dict[int, Mask] = {}
         self.sites: dict[int, Index] = {}
-        self.counts: dict[str, int] = {}
-        self.arena = (arenas or Arenas()).take(plan.arena_bytes)
+        self.counted: dict[str, Any] = {}  # numbers, or (1,) int32 arrays that are still on the device
+        on_host = backend.arrays.on_host
+        self.arena = (arenas or Arenas()).take(plan.arena_bytes) if on_host else self._empty((plan.arena_bytes // 4,))
 
     def value(self, name: str) -> Array:
         """Return the array of buffer `name`."""
@@ -49,7 +51,7 @@ class Run:
         value = self.plan.values[layer_of(step.out)]
         if value.kind != "tensor":
             dtype = np.bool_ if value.kind == "mask" else np.int32
-            array: Array = np.empty((self.plan.n, value.h, value.w), dtype)
+            array: Array = self._empty((self.plan.n, value.h, value.w), dtype)
         else:
             shape: tuple[int, ...] = (self.plan.n, value.h, value.w, value.c)
             if "@" in step.out:
@@ -58,6 +60,17 @@ class Run:
             array = self.arena[start : start + math.prod(shape)].reshape(shape)
         self.arrays[step.out] = array
         return array
+
+    def _empty(self, shape, dtype=np.float32):
+        return self.backend.arrays.empty(shape, dtype)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return layer name -> how many pixels were computed, waiting for a GPU that still counts them."""
+        to_host = self.backend.arrays.to_host
+        return {
+            name: count if isinstance(count, int) else int(to_host(count)[0]) for name, count in self.counted.items()
+        }
 
 
 def execute(
@@ -88,7 +101,7 @@ def execute(
             tick()
         final = step.out in plan.layers and last_write[step.out] == i and step.out not in plan.private
         if watch is not None and final:
-            watch(step.out, run.value(step.out))
+            watch(step.out, backend.arrays.to_host(run.value(step.out)))
         if progress is not None:
             progress((i + 1) / len(plan.steps))
     return run
@@ -97,7 +110,7 @@ def execute(
 def _step_conv2d(run, step):
     sites = None if step.sites is None else run.sites[step.sites]
     out = run.out(step)
-    run.counts[step.layer.name] = out[..., 0].size if sites is None else len(sites)
+    run.counted[step.layer.name] = out.size // out.shape[-1] if sites is None else run.backend.arrays.count(sites)
     if sites is None or len(sites):
         run.calls.conv(step.layer, run.value(step.ins[0]), run.residual(step), out, sites)
 
@@ -112,19 +125,25 @@ def _step_kernel(run, step):
 
 
 def _step_kernel_rows(run, step):
-    run.counts[step.layer.name] = len(run.sites[step.sites])
+    sites = run.sites[step.sites]
+    run.counted[step.layer.name] = run.backend.arrays.count(sites)
     out = run.out(step)
     if out.size:
-        ins = [run.value(name)[None, None] for name in step.ins]
-        run.calls.node(step.layer.node, ins, out[None, None])
+        with run.backend.arrays.limited(sites):
+            run.calls.node(step.layer.node, [_as_map(run.value(name)) for name in step.ins], _as_map(out))
+
+
+def _as_map(rows):
+    """Return compact rows (m, c) as a map (1, 1, m, c)."""
+    return rows.reshape(1, 1, *rows.shape)
 
 
 def _step_copy(run, step):
-    np.copyto(run.out(step), run.value(step.ins[0]))
+    run.backend.copy(run.value(step.ins[0]), run.out(step))
 
 
 def _step_zero(run, step):
-    run.out(step)[...] = 0
+    run.backend.zero(run.out(step))
 
 
 def _step_gather(run, step):
@@ -137,32 +156,41 @@ def _step_scatter(run, step):
 
 def _step_pick(run, step):
     """The sites at which the control of a select or masked picks one branch."""
-    sites, control = run.plan.sets[step.sites], run.value(step.ins[0])
-    value = run.plan.values[sites.on]
-    _keep_sites(run, step, picked(control, sites.slot, (run.plan.n, value.h, value.w)))
+    control, sites = run.value(step.ins[0]), run.plan.sets[step.sites]
+    if control.dtype == np.bool_ and sites.slot == 1 and control.shape == _shape_of_set(run, step):
+        mask = control  # nobody changes it
+    else:
+        mask = run.backend.arrays.empty(_shape_of_set(run, step), np.bool_)
+        run.backend.picked(control, sites.slot, mask)
+    _keep_sites(run, step, mask)
 
 
 def _step_grow(run, step):
     """The pixels that a conv reads when it is computed at a set."""
-    sites = run.plan.sets[step.sites]
-    reader, value = run.plan.layers[sites.reader], run.plan.values[sites.on]
-    a, mask = reader.node.attrs, np.empty((run.plan.n, value.h, value.w), np.bool_)
+    sites, mask = run.plan.sets[step.sites], run.backend.arrays.empty(_shape_of_set(run, step), np.bool_)
+    a = run.plan.layers[sites.reader].node.attrs
     place = tuple(a["stride"]), tuple(a["padding"]), tuple(a["dilation"])
     run.backend.grow_mask(run.masks[sites.parts[0]], sites.kernel, *place, mask)
     _keep_sites(run, step, mask)
 
 
 def _step_union(run, step):
+    mask = run.backend.arrays.empty(_shape_of_set(run, step), np.bool_)
     first, *others = run.plan.sets[step.sites].parts
-    mask = run.masks[first].copy()
+    run.backend.copy(run.masks[first], mask)
     for number in others:
-        mask |= run.masks[number]
+        run.backend.unite(run.masks[number], mask)
     _keep_sites(run, step, mask)
+
+
+def _shape_of_set(run, step):
+    value = run.plan.values[run.plan.sets[step.sites].on]
+    return run.plan.n, value.h, value.w
 
 
 def _keep_sites(run, step, mask):
     run.masks[step.sites] = mask
-    run.sites[step.sites] = run.backend.mask_to_sites(mask)
+    run.sites[step.sites] = run.backend.list_sites(mask)
 
 
 STEPS = {

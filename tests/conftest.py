@@ -7,13 +7,14 @@ import finely
 import numpy as np
 import pytest
 
-from pagnp.backends.base import MODULES, get_backend
+from pagnp.backends.base import HOST, get_backend
 from pagnp.errors import BackendError
 
-BACKENDS = tuple(MODULES)
+BACKENDS = tuple(HOST)  # the GPU's have tests of their own, and gpucheck where there is one
 TALLY = (
     Counter()
 )  # what the random tests did: "cases", "multipools", "graphs", "failing", "op conv2d", "fill huge", ...
+SUMMARY = []  # lines that tests want to have printed at the end
 
 
 def load_backend(name, threads=None):
@@ -68,7 +69,9 @@ def seeds(config, short, share, at_a_time):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    """Say which seeds ran and, after a run with --conformance, what was in them."""
+    """Print SUMMARY; say which seeds ran and, after a run with --conformance, what was in them."""
+    for line in SUMMARY:
+        terminalreporter.write_line(line)
     if not any(TALLY[kind] for kind in ("cases", "multipools", "graphs")):
         return
     first = config.getoption("conformance_seed")

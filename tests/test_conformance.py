@@ -11,7 +11,7 @@ from conftest import BACKENDS, load_backend
 from front_door import call_front_door
 
 from pagnp import ops
-from pagnp.backends.base import KERNELS, get_backend
+from pagnp.backends.base import INTERNAL, KERNELS, get_backend
 from pagnp.contract import CONTRACT, compare
 from pagnp.testing import runcase
 from pagnp.testing.cases import CASES, COMPOSITES, arrange, rows_of
@@ -20,7 +20,6 @@ from pagnp.testing.oracle import ORACLE
 KERNEL_CASES = [case for case in CASES if case.op not in COMPOSITES]
 OTHERS = [name for name in BACKENDS if name != "numpy"]
 THREADS = (1, 2)
-LAYOUT_ONLY = {"pack_conv2d"}  # what it returns is the backend's own business; conv2d's rows use it
 
 
 @functools.cache
@@ -88,7 +87,7 @@ def test_scatter_front_door_keeps_the_other_pixels():
         assert not compare(got, want), case.id
 
 
-@pytest.mark.parametrize("op", [*(op for op in KERNELS if op not in LAYOUT_ONLY), *COMPOSITES])
+@pytest.mark.parametrize("op", [*KERNELS, *COMPOSITES])
 def test_nothing_was_forgotten_for(op):
     assert op in CONTRACT, f"add the rule of {op} to pagnp/contract.py CONTRACT"
     assert op in ORACLE, f"add {op} to pagnp/testing/oracle.py and its family's module"
@@ -97,7 +96,7 @@ def test_nothing_was_forgotten_for(op):
 
 
 def test_contract_names_no_op_that_does_not_exist():
-    assert set(CONTRACT) == (set(KERNELS) - LAYOUT_ONLY) | set(COMPOSITES)
+    assert set(CONTRACT) == set(KERNELS) | set(COMPOSITES)
 
 
 def test_rows_have_names_of_their_own():
@@ -106,4 +105,4 @@ def test_rows_have_names_of_their_own():
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_backend_has_every_kernel(name):
-    assert set(load_backend(name).kernels) == set(KERNELS)
+    assert set(load_backend(name).kernels) == {*KERNELS, *INTERNAL}

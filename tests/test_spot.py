@@ -9,6 +9,7 @@ from random_graphs import random_graph
 
 import pagnp
 from pagnp import opset
+from pagnp.backends.base import get_backend
 from pagnp.canonical import canonical
 from pagnp.fuse import fuse
 from pagnp.graph import INPUT
@@ -102,9 +103,9 @@ def network(op, **attrs):
 
 def failing(graph, **changes):
     """Names of the Spots that fail when kernels of the numpy backend are replaced."""
-    model = pagnp.Model(graph, "numpy")
-    wrong = {op: make(model.backend.kernels[op]) for op, make in changes.items()}
-    model.backend = dataclasses.replace(model.backend, kernels={**model.backend.kernels, **wrong})
+    right = get_backend("numpy")
+    wrong = {op: make(right.kernels[op]) for op, make in changes.items()}
+    model = pagnp.Model(graph, dataclasses.replace(right, kernels={**right.kernels, **wrong}))
     pixels = np.random.default_rng(1).integers(0, 256, (9, 10, 3), np.uint8)
     result = spot_run.traced(model, pixels, {})
     found = list(spot_run.spots(model, pixels, result, {}, 200, 0))

@@ -123,7 +123,7 @@ def test_the_input_is_normalised_by_numbers_rounded_once():
 def test_the_input_is_padded_at_the_bottom_and_on_the_right():
     pixels = np.random.default_rng(49).integers(1, 256, (5, 6, 3), dtype=np.uint8)
     preprocess = {"kind": "caffe", "mean": [0.0, 0.0, 0.0]}
-    x = Source(pixels, preprocess, (8, 8)).rows(0, 8)
+    x = Source(pixels, preprocess, (8, 8), get_backend("numpy")).rows(0, 8)
     want = np.zeros((1, 8, 8, 3), np.float32)
     want[0, :5, :6] = pixels
     assert not compare(x, want)

@@ -7,7 +7,7 @@ import pytest
 
 import pagnp
 from pagnp import modelfile, nn
-from pagnp.backends.base import MODULES, get_backend
+from pagnp.backends.base import HOST, get_backend
 from pagnp.modelfile import model_hash
 
 # groups, channels below and above the tiles' 16, 32 and 64, and what few output channels take
@@ -23,7 +23,7 @@ def path(tmp_path):
     return tmp_path / "model.h5"
 
 
-@pytest.mark.parametrize("backend", MODULES)
+@pytest.mark.parametrize("backend", HOST)
 @pytest.mark.parametrize("groups", [1, 3])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_packed_weight_can_be_had_again(backend, groups, shape):
@@ -39,7 +39,7 @@ def test_a_packed_depthwise_weight_can_be_had_again():
     np.testing.assert_array_equal(get_backend("numba").pack_conv2d(weight, 37).unpacked(), weight)
 
 
-@pytest.mark.parametrize("backend", MODULES)
+@pytest.mark.parametrize("backend", HOST)
 def test_a_loaded_model_shows_the_files_weights(path, backend):
     plain, model = modelfile.read(path), pagnp.load(path, backend=backend)
     assert sorted(model.graph.weights) == sorted(plain.weights)

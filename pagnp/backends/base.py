@@ -2,9 +2,10 @@
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
+from pagnp.backends.hostarrays import HostArrays
 from pagnp.errors import BackendError
 
 Kernel: TypeAlias = Callable[..., Any]  # signatures: docs/ARCHITECTURE.md
@@ -36,13 +37,13 @@ class Backend:
     """A name and a complete table op -> kernel, on arrays that `arrays` makes.
 
     threads  the number of worker threads that kernels use
-    arrays   HostArrays (backends/hostflow.py) for NumPy arrays, or the Device (backends/gpu/device.py) of a GPU
+    arrays   HostArrays for NumPy arrays, or the Device (backends/gpu/device.py) of a GPU
     """
 
     name: str
     kernels: dict[str, Kernel]
     threads: int = 1
-    arrays: Any = None
+    arrays: Any = field(default_factory=HostArrays)
 
     def __post_init__(self) -> None:
         missing = [name for name in (*KERNELS, *INTERNAL) if name not in self.kernels]

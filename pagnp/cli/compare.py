@@ -8,6 +8,7 @@ from click.core import ParameterSource
 from pagnp.cli import reference_report
 from pagnp.cli.options import (
     BACKENDS,
+    HOST_BACKENDS,
     arch_option,
     debug_option,
     json_option,
@@ -28,9 +29,9 @@ SHOWN = 12  # hex digits of a digest in the table
 @arch_option
 @click.argument("image", required=False, metavar="[IMAGE]")
 @click.option("--random-image", metavar="HxW", help="Use noise of this size (see --seed) instead of an image.")
-@click.option("--backends", default=",".join(BACKENDS), show_default=True, metavar="LIST")
+@click.option("--backends", default=",".join(HOST_BACKENDS), show_default=True, metavar="LIST")
 @click.option("--reference", metavar="FILE.npz", help="Hold one backend against these arrays, within error bounds.")
-@click.option("--backend", type=click.Choice(("auto", *BACKENDS)), default="auto", help="With --reference.")
+@click.option("--backend", type=click.Choice(("auto", *HOST_BACKENDS)), default="auto", help="With --reference.")
 @click.option("--skip-unknown", is_flag=True, help="With --reference: leave out arrays that are no layer's.")
 @threads_option
 @click.option("--dense", is_flag=True, help="Compute everything, private layers included, and compare these too.")

@@ -8,7 +8,8 @@ import click
 from pagnp.cli.streams import say
 from pagnp.errors import UsageError
 
-BACKENDS = ("numpy", "numba")
+HOST_BACKENDS, GPU_BACKENDS = ("numpy", "numba"), ("cupy", "numba-cuda")
+BACKENDS = (*HOST_BACKENDS, *GPU_BACKENDS)
 
 
 def _set_debug(ctx, _option, value):
@@ -23,6 +24,13 @@ debug_option = click.option(
     is_eager=True,
     callback=_set_debug,
     help="Show the traceback of an error.",
+)
+backend_option = click.option(
+    "--backend",
+    type=click.Choice(["auto", "auto-gpu", *BACKENDS]),
+    default="auto",
+    show_default=True,
+    help="auto is numba; auto-gpu prefers a GPU and says what it took.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 weights_option = click.option("--weights", required=True, metavar="MODEL.h5", help="The model file.")
@@ -66,15 +74,22 @@ def check_target(label, out, overwrite, example):
 def load_model(weights, arch=None, backend="auto", threads=None):
     """Load the model file `weights`, or with `arch` a plain state_dict, as a pagnp Model."""
     import pagnp
+    from pagnp.backends.choice import choose
 
     if arch is None:
-        return pagnp.load(weights, backend=backend, threads=threads)
+        return pagnp.load(weights, backend=choose(backend, threads, say=_was_given("backend")))
     from pagnp import statedict
 
     notices = []
     graph = statedict.load(weights, arch, notices)
     print_notices(notices)
-    return pagnp.Model(graph, backend=backend, threads=threads)
+    return pagnp.Model(graph, backend=choose(backend, threads, say=_was_given("backend")))
+
+
+def _was_given(option):
+    """True if the user gave `option` to the command that runs."""
+    context = click.get_current_context(silent=True)
+    return context is not None and context.get_parameter_source(option) == click.core.ParameterSource.COMMANDLINE
 
 
 def print_notices(notices):

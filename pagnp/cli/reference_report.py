@@ -30,7 +30,7 @@ def check_reference(weights, arch, backend, threads, seed, path, pixels, skip_un
             size, multiple = pixels.shape[:2], (model.graph.preprocess or {}).get("pad_multiple", 1)
             padded = tuple(-(-side // multiple) * multiple for side in size)
         plan = lower(canonical(model.graph), *padded, dense=True)
-        memory.require(plan, MEMORY_FACTOR * plan.bytes)
+        memory.require(plan, MEMORY_FACTOR * plan.bytes, model.backend.arrays)
         file.fit(padded, size, skip_unknown)
         x = file.input() if from_file else network_input(model.graph, pixels, padded)
         return network.check(model.graph, x, file, model.backend, seed=seed, size=size), file.skipped
@@ -38,11 +38,12 @@ def check_reference(weights, arch, backend, threads, seed, path, pixels, skip_un
 
 def network_input(graph, pixels, padded):
     """Return the float32 (1, h, w, 3) that a model makes of pixels, padded with +0 to `padded` (h, w)."""
+    from pagnp.backends.base import get_backend
     from pagnp.inference import Source
 
     if graph.preprocess is None or graph.channels != 3:
         raise UsageError("compare: the model says nothing about pixels; save the network's input under the key 'input'")
-    return Source(pixels, graph.preprocess, padded).rows(0, padded[0])
+    return Source(pixels, graph.preprocess, padded, get_backend("numpy")).rows(0, padded[0])
 
 
 def as_json(report, skipped):

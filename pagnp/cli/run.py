@@ -9,8 +9,8 @@ import click
 
 from pagnp import outputs
 from pagnp.cli.options import (
-    BACKENDS,
     arch_option,
+    backend_option,
     debug_option,
     json_option,
     load_model,
@@ -35,9 +35,7 @@ DECISIONS = ("ponder", "masks", "rates")  # the kinds that tell what gates decid
 @click.argument("images", nargs=-1, required=True, metavar="IMAGES...")
 @click.option("--out", default="pagnp-out", show_default=True, metavar="DIR", help="Folder for the pictures.")
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
-@click.option(
-    "--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", show_default=True, help="auto is numba."
-)
+@backend_option
 @threads_option
 @click.option("--budget", type=click.FloatRange(0, 1), metavar="R", help="Share of the gated convs' work.")
 @click.option("--threshold", type=float, metavar="T", help="Compute where z[1] - z[0] > T (default 0).")

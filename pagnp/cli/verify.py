@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from pagnp.cli.options import BACKENDS, debug_option, json_option, load_model, print_notices, threads_option
+from pagnp.cli.options import backend_option, debug_option, json_option, load_model, print_notices, threads_option
 from pagnp.cli.progress import progress
 from pagnp.cli.run import Failures
 from pagnp.cli.verify_report import Outcome, Report
@@ -23,9 +23,7 @@ from pagnp.errors import ContractError, ImageError, ModelFileError, UsageError
     metavar="IMAGE",
     help="The image, instead of the receipt's path; for several images once for each, in their order.",
 )
-@click.option(
-    "--backend", type=click.Choice(["auto", *BACKENDS]), default="auto", show_default=True, help="auto is numba."
-)
+@backend_option
 @threads_option
 @click.option("--spot", type=click.IntRange(min=1), metavar="N", help="Recompute N elements of each layer exactly.")
 @click.option(

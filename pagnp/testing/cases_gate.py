@@ -216,6 +216,24 @@ def _sharp_rows():
         yield _row("gate", 2, 5, 9, fill, 50, n=2, mode="gumbel_hard", form="torch", temperature=temperature)
 
 
+def _quad_rows():
+    """Channels that loads of four take; masks as long as the blocks of threads that list them, and longer than that."""
+    for fill in ("specials", "subnormal"):
+        for c in (4, 20):
+            for whole_map in (False, True):
+                more = {"n": 3, "whole_map": whole_map}
+                yield _row("select", c, 3, 5, fill, 39, branches=2, control="random", **more)
+                yield _row("select", c, 3, 5, fill, 39, branches=3, control="index", **more)
+                yield from (_row("blend", c, 3, 5, fill, 39, branches=k, **more) for k in (2, 3))
+                yield _row("masked", c, 3, 5, fill, 39, control="random", **more)
+            yield from (_row(op, c, 5, 9, fill, 39, n=2, sites="random") for op in ("gather", "scatter"))
+    for control in ("random", "all", "one"):
+        yield from (
+            _row("mask_to_sites", 1, 1, w, None, 39, control=control) for w in (255, 256, 257, 1023, 1024, 1025)
+        )
+        yield _row("mask_to_sites", 1, 257, 271, None, 39, control=control, n=2)
+
+
 def _large_rows():
     """Large enough for several threads."""
     for mode in MODES:
@@ -245,4 +263,4 @@ ARRANGE = {
     "gumbel_noise": arrange_gumbel_noise,
     "philox4x32": arrange_philox4x32,
 }
-ROWS = [*_gate_rows(), *_choice_rows(), *_site_rows(), *_random_rows(), *_sharp_rows(), *_large_rows()]
+ROWS = [*_gate_rows(), *_choice_rows(), *_site_rows(), *_random_rows(), *_sharp_rows(), *_quad_rows(), *_large_rows()]

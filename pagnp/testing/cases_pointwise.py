@@ -134,6 +134,13 @@ def _sharp_rows():
     yield from (_row("global_mean", c, 3, 2, "subnormal", 85, n=3) for c in (63, 64, 65, 128))  # whole groups, a batch
 
 
+def _quad_rows():
+    """Channels that loads of four take, and long rows of channels."""
+    for fill in ("specials", "subnormal", "ties"):
+        yield from (_row(op, c, 3, 7, fill, 86, n=2) for op in (*_BINARY, "relu", "norm") for c in (4, 12))
+        yield from (_row(op, c, 3, 7, fill, 86, n=2) for op in ("softmax", "argmax", "l2_normalize") for c in (4, 36))
+
+
 def _large_rows():
     """Large enough for several threads."""
     for op in (*_BINARY, "relu", *_CURVES, "norm", "softmax", "argmax", "l2_normalize", "global_mean"):
@@ -159,5 +166,6 @@ ROWS = [
     *_channel_rows(),
     *_mean_rows(),
     *_sharp_rows(),
+    *_quad_rows(),
     *_large_rows(),
 ]

@@ -167,6 +167,22 @@ def _sharp_rows():
     yield from (_row(op, 2, 1, 5, "subnormal", 57, n=3, size=(4, 9)) for op in ("bilinear", "nearest"))
 
 
+def _quad_rows():
+    """Channels that loads of four take, in one image after another; parts of which only some can be taken so."""
+    for fill in ("specials", "subnormal", "ties"):
+        for c in (4, 12):
+            yield _row("max_pool2d", c, 5, 9, fill, 60, n=2, k=3, stride=2, padding=1)
+            yield _row("avg_pool2d", c, 5, 9, fill, 60, n=2, k=3, stride=2, padding=1, ceil_mode=True)
+            yield from (_row("bilinear", c, 4, 5, fill, 60, n=2, size=(7, 9), align_corners=a) for a in (False, True))
+            yield _row("nearest", c, 4, 5, fill, 60, n=2, size=(7, 9))
+            yield _row("pad", c, 3, 5, fill, 60, n=2, padding=(1, 0, 2, 1))
+        yield from (
+            _row("concat", sum(parts), 3, 5, fill, 60, n=2, parts=parts) for parts in ((4, 8), (8, 4, 4), (4, 3, 1, 4))
+        )
+        yield from (_row("slice_channels", 12, 3, 5, fill, 60, n=2, part=part) for part in ((4, 12), (4, 8), (2, 6)))
+        yield _row("slice_channels", 10, 3, 5, fill, 60, n=2, part=(4, 8))
+
+
 def _large_rows():
     """Large enough for several threads."""
     yield _row("max_pool2d", 35, 61, 67, seed=58, k=3, stride=2, padding=1)
@@ -187,4 +203,12 @@ ARRANGE = {
     "pad": arrange_pad,
     "slice_channels": arrange_slice_channels,
 }
-ROWS = [*_max_pool_rows(), *_avg_pool_rows(), *_resample_rows(), *_layout_rows(), *_sharp_rows(), *_large_rows()]
+ROWS = [
+    *_max_pool_rows(),
+    *_avg_pool_rows(),
+    *_resample_rows(),
+    *_layout_rows(),
+    *_sharp_rows(),
+    *_quad_rows(),
+    *_large_rows(),
+]

@@ -19,9 +19,7 @@ SHOWN = 16  # hex digits of a digest in EXPECTED
 
 def differing(backend: Backend) -> list[str]:
     """Return the layers and results of the sample that are not EXPECTED on `backend`; the first is where it begins."""
-    model = Model(graph(), backend.name, backend.threads)
-    model.backend = backend
-    result = model(pixels(), seed=9, trace="digests")
+    result = Model(graph(), backend)(pixels(), seed=9, trace="digests")
     found = {**result.layer_digests, **result.digests}
     return [name for name in dict.fromkeys([*found, *EXPECTED]) if found.get(name, "")[:SHOWN] != EXPECTED.get(name)]
 

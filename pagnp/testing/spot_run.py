@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pagnp.backends.base import Backend
+from pagnp.backends.choice import on_host
 from pagnp.canonical import canonical
 from pagnp.fuse import fuse
 from pagnp.gating import with_gate_mode
@@ -115,8 +116,9 @@ class _Pass:
 
     def spots(self, prefix):
         """Yield the Spots of the noise and the layers."""
-        noise = gumbel_noise(self.graph, self.arrays, self.model.backend, self.seed)
-        values = Values(self.graph, self.arrays, self.model.backend, self.threshold, noise)
+        backend = on_host(self.model.backend)
+        noise = gumbel_noise(self.graph, self.arrays, backend, self.seed)
+        values = Values(self.graph, self.arrays, backend, self.threshold, noise)
         rows = []
         for name, array in noise.items():
             attrs = self.graph.nodes[name].attrs

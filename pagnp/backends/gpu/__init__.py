@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from pagnp.backends.base import INTERNAL, KERNELS
-from pagnp.backends.gpu import conv, flow, gate, layout, pointwise, pool, random, reduce, resample
+from pagnp.backends.gpu import conv, flow, gate, layout, pointwise, pool, random, reduce, resample, sites
 from pagnp.backends.gpu.device import Device
 from pagnp.backends.gpu.signature import Signature
 
-_FAMILIES = (conv, pool, resample, pointwise, reduce, layout, gate, random, flow)
+_FAMILIES = (conv, pool, resample, pointwise, reduce, layout, gate, sites, random, flow)
 
 SIGNATURES: dict[str, Signature] = {
     name: signature for family in _FAMILIES for name, signature in family.KERNELS.items()

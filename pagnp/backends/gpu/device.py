@@ -4,11 +4,13 @@ numba_cuda.device, and one in the tests that runs the CUDA sources on the CPU.
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import numpy as np
+
+from pagnp.backends.gpu.conv_tiles import Tile
 
 BLOCK = 256  # threads of a block of a kernel that works element by element
 DeviceArray: TypeAlias = Any  # cupy.ndarray, numba's DeviceNDArray; shape, dtype, ndim, size, reshape, slices of axis 0
@@ -42,26 +44,32 @@ class Allocations:
         self._next = 0
 
     def take(self, device: "Device", shape: tuple[int, ...], dtype: Any) -> DeviceArray:
-        """Return the next array, made if this is the first run."""
-        if self._next == len(self.taken):
-            self.taken.append(device.allocate(shape, dtype))
-        array = self.taken[self._next]
-        assert array.shape == shape and array.dtype == dtype, "a run took other arrays than the one before it"
+        """Return the next array; from the first one on that is not what the run before took, new ones."""
+        there = self.taken[self._next] if self._next < len(self.taken) else None
+        if there is None or there.shape != shape or there.dtype != dtype:
+            self.taken[self._next :] = [device.allocate(shape, dtype)]
         self._next += 1
-        return array
+        return self.taken[self._next - 1]
 
 
 class Device(ABC):
     """One GPU. Everything is in the order of the caller's stream; only `to_host` waits.
 
-    name             of the backend;  multiprocessors  how many the GPU has
+    name             of the backend;  description  what the GPU is called;  multiprocessors  how many it has
+    conv_tiles       the tile kernels of conv2d that it may use; none: the plain one only
+    can_record       True if `record` and `replay` work
     """
 
     name: str
+    description: str = ""
     multiprocessors: int = 1
+    conv_tiles: tuple[Tile, ...] = ()
+    on_host = False
+    can_record = False
 
     def __init__(self) -> None:
         self._local = threading.local()
+        self._constants: dict[Any, DeviceArray] = {}
 
     # Memory
 
@@ -107,6 +115,20 @@ class Device(ABC):
         kept: Allocations | None = getattr(self._local, "kept", None)
         return self.allocate(shape, np.dtype(dtype)) if kept is None else kept.take(self, shape, np.dtype(dtype))
 
+    def duplicate(self, array: DeviceArray) -> DeviceArray:
+        """Return a copy on the device."""
+        copied = self.empty(array.shape, array.dtype)
+        self.copy(array, copied)
+        return copied
+
+    def constant(self, key: Any, make: Callable[[], np.ndarray]) -> DeviceArray:
+        """Return the array that `make` gives, brought to the device the first time that `key` is asked for."""
+        found = self._constants.get(key)
+        if found is None:
+            found = self._constants.setdefault(key, self.to_device(make()))
+            self.wait()  # another thread may use it on another stream
+        return found
+
     @contextmanager
     def reusing(self, kept: Allocations) -> Iterator[None]:
         """Take arrays from `kept` inside the block, in this thread."""
@@ -118,10 +140,30 @@ class Device(ABC):
         finally:
             self._local.kept = before
 
+    def count(self, sites: Sites) -> "DeviceArray | int":
+        """Return how many sites there are: a (1,) int32 on the device, or a number that is known."""
+        return len(sites) if sites.count is None else sites.count
+
+    # Order
+
+    def wait(self) -> None:
+        """Wait until all is done that the caller's stream was given."""
+        self.to_host(self.allocate((1,), np.dtype(np.uint8)))
+
+    def mark(self) -> Any:
+        """Return a mark of all that the caller's stream was given until now, for `follow`."""
+        return None
+
+    def follow(self, mark: Any) -> None:
+        """Let what the caller's stream is given from now on come after `mark`, which may be of another stream."""
+        return None  # with one stream alone
+
     # Launches
 
     @abstractmethod
-    def launch(self, kernel: str, grid: int | tuple[int, ...], block: int, args: tuple[Any, ...], shared: int = 0) -> None:
+    def launch(
+        self, kernel: str, grid: int | tuple[int, ...], block: int, args: tuple[Any, ...], shared: int = 0
+    ) -> None:
         """Launch a kernel of signatures.py with arrays, None (a null pointer) and numbers; `shared` in bytes.
 
         Raises: BackendError if the launch is refused.
@@ -146,3 +188,13 @@ class Device(ABC):
     def row_count(self) -> DeviceArray | None:
         """The (1,) int32 of `limited`, or None."""
         return getattr(self._local, "row_count", None)
+
+    # CUDA graphs
+
+    def record(self, launches: Callable[[], object]) -> Any:
+        """Return the launches of `launches()`, which are not carried out, as a graph for `replay`."""
+        raise NotImplementedError(f"backend '{self.name}' records no graphs")
+
+    def replay(self, graph: Any) -> None:
+        """Launch what was recorded, on the caller's stream."""
+        raise NotImplementedError(f"backend '{self.name}' records no graphs")

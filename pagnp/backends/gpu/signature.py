@@ -3,9 +3,9 @@
 A kernel `relu_f32` of the family `pointwise` is written twice: in cuda/pointwise.cu and in numba_cuda/pointwise.py. Its
 signature stands in gpu/pointwise.py, beside the code that launches it.
 
-Types: f32 f64 i32 i64 u32 u64 are passed by value; with a * they are C-contiguous arrays in the device's memory (u8* holds
-masks or pixels). A pointer may be null. Numba knows no null: there an array of one element stands for it, so that a
-number must say what is there.
+Types: f32 f64 i32 i64 u32 u64 are passed by value; with a * they are C-contiguous arrays in the device's memory
+(u8* holds masks or pixels). A pointer may be null. Numba knows no null: there an array of one element stands for it, so
+that a number must say what is there.
 """
 
 import re

@@ -5,7 +5,6 @@ import functools
 import numba
 from llvmlite.binding import llvm_version_info
 
-from pagnp.backends import hostflow
 from pagnp.backends.base import INTERNAL, KERNELS, Backend
 from pagnp.backends.numba_cpu import (
     conv,
@@ -21,12 +20,13 @@ from pagnp.backends.numba_cpu import (
 )
 from pagnp.backends.numba_cpu.threads import check_subnormals, default_threads
 from pagnp.backends.numba_cpu.vectorcode import is_aarch64
+from pagnp.backends.numpy_ref import flow
 from pagnp.errors import BackendError, UsageError
 
 _MODULES = (conv, conv_transpose, pool, resample, pointwise, transcendental, reduce, gate, layout, random)
 _NAMES = (*KERNELS, *INTERNAL)
 _TABLE = {name: getattr(module, name) for module in _MODULES for name in _NAMES if hasattr(module, name)}
-_FLOW = {name: getattr(hostflow, name) for name in INTERNAL if hasattr(hostflow, name)}
+_FLOW = {name: getattr(flow, name) for name in INTERNAL if hasattr(flow, name)}
 
 
 def make(threads=None):
@@ -44,4 +44,4 @@ def make(threads=None):
         raise BackendError("backend 'numba': Numba 0.61 loses the sign of -0 on aarch64; install numba 0.62 or newer")
     check_subnormals()
     kernels = {name: functools.partial(kernel, threads=threads) for name, kernel in _TABLE.items()}
-    return Backend("numba", kernels | _FLOW, threads, hostflow.HostArrays())
+    return Backend("numba", kernels | _FLOW, threads)

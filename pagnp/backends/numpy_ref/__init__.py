@@ -4,12 +4,11 @@ import functools
 
 import numpy as np
 
-from pagnp.backends import hostflow
 from pagnp.backends.base import INTERNAL, KERNELS, Backend
-from pagnp.backends.numpy_ref import conv, gate, layout, pointwise, pool, random, reduce, resample, transcendental
+from pagnp.backends.numpy_ref import conv, flow, gate, layout, pointwise, pool, random, reduce, resample, transcendental
 from pagnp.backends.numpy_ref.fma import require_subnormals
 
-_MODULES = (conv, pool, resample, pointwise, transcendental, reduce, layout, gate, random, hostflow)
+_MODULES = (conv, pool, resample, pointwise, transcendental, reduce, layout, gate, random, flow)
 
 
 def _guarded(kernel):
@@ -38,4 +37,4 @@ def make(threads=None):
 
     Its kernels raise ContractError if that thread flushes subnormals to zero.
     """
-    return Backend("numpy", _TABLE, 1, hostflow.HostArrays())
+    return Backend("numpy", _TABLE, threads=1)

@@ -1,41 +1,11 @@
-"""What a run does between its ops, on NumPy arrays: the backends numpy and numba share it. No arithmetic of the contract
-but the input's normalisation.
-"""
-
-import contextlib
+"""What a run does between its ops. No arithmetic of the contract but the input's normalisation."""
 
 import numpy as np
 
 from pagnp.backends.numpy_ref.fma import fma_f32
 from pagnp.backends.numpy_ref.resample import nearest_index
 
-STRIP = 1 << 16  # pixels that are normalised at once
-
-
-class HostArrays:
-    """Arrays in the host's own memory: the part of gpu.device.Device that a run needs."""
-
-    on_host = True
-
-    def empty(self, shape, dtype=np.float32):
-        """Return a new array of any content."""
-        return np.empty(shape, dtype)
-
-    def to_device(self, array):
-        """Return `array` itself."""
-        return array
-
-    def to_host(self, array):
-        """Return `array` itself."""
-        return array
-
-    def limited(self, sites):
-        """Nothing: compact rows have the length that they have."""
-        return contextlib.nullcontext()
-
-    def count(self, sites):
-        """Return how many sites there are."""
-        return len(sites)
+STRIP = 1 << 16  # pixels that are handled at once
 
 
 def copy(x, out):
@@ -70,14 +40,16 @@ def to_float(mask, out):
 
 
 def normalize_u8(pixels, scale, shift, out):
-    """out (1, H, W, c) = fma(f32(pixels), scale, shift) for pixels (h, w, c) uint8, +0 below them and to their right."""
+    """out (1, H, W, c) = fma(f32(pixels), scale, shift) for pixels (h, w, c) uint8; +0 below and to the right."""
     h, w = pixels.shape[:2]
     out[:, h:] = 0
     out[:, :, w:] = 0
+    values = fma_f32(np.arange(256, dtype=np.float32)[:, None], scale, shift)  # of each pixel there can be
     step = max(1, STRIP // w)
     for y in range(0, h, step):
         real = pixels[y : y + step]
-        out[0, y : y + len(real), :w] = fma_f32(real.astype(np.float32), scale, shift)
+        for c in range(pixels.shape[2]):
+            out[0, y : y + len(real), :w, c] = values[real[..., c], c]
 
 
 def crop(x, out):
@@ -104,6 +76,8 @@ def narrow(index, out):
 
 def ponder(mask, height, width, out):
     """out (h, w) int32 += 1 where `mask` (h', w'), enlarged to height x width by `nearest`, is set."""
-    rows, columns = (nearest_index(*pair)[:size] for pair, size in zip(
-        zip(mask.shape, (height, width), strict=True), out.shape, strict=True))
-    out += mask[rows[:, None], columns]
+    h, w = out.shape
+    rows, columns = nearest_index(mask.shape[0], height)[:h], nearest_index(mask.shape[1], width)[:w]
+    step = max(1, STRIP // w)
+    for y in range(0, h, step):
+        out[y : y + step] += mask[rows[y : y + step, None], columns]

@@ -1,0 +1,105 @@
+"""The tile kernels of conv2d: what one is, and which is the fastest for a shape.
+
+A tile kernel computes `rows` output pixels by `columns` output channels in a block of `threads`: an implicit matrix
+product over the k_h*k_w*c_in/groups terms in the order of the contract, with the epilogue. All of them take the
+parameters of conv2d_f32_plain. Block b of grid.x computes tile (b // n, b % n) with n = ceil((c_out/groups) / columns),
+block g of grid.z the group g.
+"""
+
+from dataclasses import dataclass, replace
+
+from pagnp.contract import BLOCK
+
+# cuda/conv2d_tile.cuh has the same numbers.
+STEP, PITCH = 16, 20  # terms of a step, of which two lie in shared memory; values between two rows of x there
+
+RESERVED = 1024  # bytes of shared memory that every block takes beside its own
+START = 2500  # cycles of a launch that the sums do not need: addresses, the first loads, the epilogue
+LANES = 128  # multiply-adds of a multiprocessor in a cycle
+L2_VALUES = 6  # values that a multiprocessor gets from the L2 cache in a cycle
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One tile kernel.
+
+    kernel   its name
+    rows     output pixels of a block;  columns  output channels of a block
+    threads  of a block;  shared  bytes of dynamic shared memory
+    vector   values of x that it reads at once: c_in/groups and the address of x must be multiples of so many
+    slices   chains of 128 terms that a block works on at the same time
+    blocks   how many a multiprocessor holds at the same time
+    speed    share of the instructions that are multiply-adds
+    """
+
+    kernel: str
+    rows: int
+    columns: int
+    threads: int
+    shared: int = 0
+    vector: int = 1
+    slices: int = 1
+    blocks: int = 1
+    speed: float = 1.0
+
+
+def choose(tiles: tuple[Tile, ...], rows: int, c_group: int, groups: int, terms: int, multiprocessors: int) -> Tile:
+    """Return the tile that takes the least time for `rows` pixels and `groups` times `c_group` channels."""
+    return min(tiles, key=lambda tile: cycles(tile, rows, c_group, groups, terms, multiprocessors))
+
+
+def cycles(tile: Tile, rows: int, c_group: int, groups: int, terms: int, multiprocessors: int) -> float:
+    """Return about how many cycles a convolution takes: a model, with numbers of an H200, and no measurement."""
+    blocks = -(-rows // tile.rows) * -(-c_group // tile.columns) * groups
+    chains = -(-terms // BLOCK)
+    idle = -(-chains // tile.slices) * tile.slices / chains
+    block = tile.rows * tile.columns * terms * idle / LANES / tile.speed
+    full, rest = divmod(-(-blocks // multiprocessors), tile.blocks)
+    warps = tile.threads // 32
+    sums = full * tile.blocks * block / _filled(tile.blocks * warps) + (
+        rest * block / _filled(rest * warps) if rest else 0
+    )
+    loads = blocks * (tile.rows + tile.columns) * terms / (multiprocessors * L2_VALUES)
+    return START + max(sums, loads)
+
+
+def fitting(tiles: tuple[Tile, ...], block_bytes: int, multiprocessor_bytes: int) -> tuple[Tile, ...]:
+    """Return the tiles that a GPU can launch that gives a block, and a multiprocessor, so much shared memory."""
+    return tuple(
+        replace(tile, blocks=min(tile.blocks, multiprocessor_bytes // (tile.shared + RESERVED)))
+        for tile in tiles
+        if tile.shared <= block_bytes
+    )
+
+
+def _filled(warps: int) -> float:
+    """Return the share of its peak that a multiprocessor reaches with so many warps: it has 4 schedulers."""
+    return warps / max(5, warps + 1)
+
+
+def _cuda(shape: tuple[int, int], thread: tuple[int, int], slices: int, vector: int, blocks: int, speed: float) -> Tile:
+    """Return a kernel of cuda/conv2d_tile.cu.
+
+    shape   rows and columns of a tile;  thread  those of a thread
+    """
+    rows, columns = shape
+    name = f"conv2d_f32_tile{rows}x{columns}{f'x{slices}' if slices > 1 else ''}{'' if vector > 1 else '_scalar'}"
+    threads = slices * rows * columns // (thread[0] * thread[1])
+    shared = 4 * slices * 2 * (rows * PITCH + STEP * columns) + 16 * rows + 4 * rows * columns
+    return Tile(name, rows, columns, threads, shared, vector, slices, blocks, speed)
+
+
+CUDA = (
+    _cuda((128, 128), (16, 8), 1, 4, 2, 0.91),
+    _cuda((128, 64), (8, 8), 1, 4, 3, 0.87),
+    _cuda((64, 64), (8, 8), 1, 4, 6, 0.87),
+    _cuda((64, 64), (8, 8), 2, 4, 3, 0.86),
+    _cuda((64, 64), (8, 8), 4, 4, 1, 0.86),
+    _cuda((64, 32), (8, 8), 1, 4, 9, 0.85),
+    _cuda((64, 32), (8, 8), 2, 4, 6, 0.84),
+    _cuda((64, 32), (8, 8), 4, 4, 3, 0.84),
+    _cuda((32, 32), (4, 8), 4, 4, 4, 0.77),
+    _cuda((32, 16), (4, 4), 8, 4, 3, 0.65),
+    _cuda((128, 64), (8, 8), 1, 1, 2, 0.75),
+    _cuda((64, 64), (8, 8), 2, 1, 2, 0.75),
+)

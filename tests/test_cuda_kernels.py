@@ -1,0 +1,151 @@
+"""Every kernel of cuda/*.cu, run on the CPU, gives the bits of the NumPy backend on every row of the conformance table,
+in several orders of threads, with asynchronous copies at once or as late as allowed, from aligned and other memory.
+"""
+
+import functools
+import os
+from collections import Counter
+
+import numpy as np
+import pytest
+from conftest import SUMMARY
+from cuda_shim import build, declarations
+from cuda_shim.device import shim_backend
+from device_rows import CAPACITY, COUNTS, counted_rows, flow_rows, masks, sited
+
+from pagnp.backends.base import get_backend
+from pagnp.backends.gpu import SIGNATURES
+from pagnp.backends.gpu.device import Sites
+from pagnp.backends.gpu.signature import CUPY
+from pagnp.contract import compare
+from pagnp.testing import runcase
+from pagnp.testing.cases import CASES, COMPOSITES
+from pagnp.testing.devicecase import on_host_arrays
+
+if build.compiler() is None and not os.environ.get("CI"):
+    pytest.skip("no g++: the CUDA sources cannot be run on the CPU", allow_module_level=True)
+
+NUMPY = get_backend("numpy").kernels
+ROWS = [case for case in CASES if case.op not in COMPOSITES]
+NAMES = {name for name, signature in SIGNATURES.items() if CUPY in signature.backends}
+# How the threads of a block take turns, when copies happen, and where arrays start.
+WAYS = (
+    {"order": "ascending", "deferred": False, "offset": 0},
+    {"order": "descending", "deferred": True, "offset": 4},
+    {"order": "shuffled", "deferred": True, "offset": 0},
+)
+WAY_IDS = [way["order"] for way in WAYS]
+launches = Counter()  # kernel -> how often it ran
+finished = set()  # the tests that ran to their end
+
+
+@pytest.fixture(scope="session")
+def backend(tmp_path_factory):
+    """way -> Backend; all count their launches together."""
+    folder = tmp_path_factory.mktemp("cuda-shim")
+
+    @functools.cache
+    def make(order, deferred):
+        made = shim_backend(folder, order=order, deferred=deferred, seed=5)
+        made.arrays.launches = launches
+        return made
+
+    return lambda way: make(way["order"], way["deferred"])
+
+
+@pytest.mark.parametrize("case", ROWS, ids=[f"{case.id}-shim" for case in ROWS])
+def test_kernel_agrees_with_numpy(case, backend):
+    want, _ = runcase.run(case, NUMPY)
+    for way in WAYS:
+        kernels = on_host_arrays(backend(way), way["offset"])
+        problems = runcase.check_same(case, "shim", kernels, want)
+        if problems:
+            pytest.fail("\n".join([str(way), *problems]), pytrace=False)
+    finished.add(case.id)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=WAY_IDS)
+@pytest.mark.parametrize("row", flow_rows(), ids=lambda row: row.id)
+def test_flow_agrees_with_numpy(row, way, backend):
+    want, got = row.out.copy(), row.out.copy()
+    with np.errstate(all="ignore"):
+        NUMPY[row.op](*row.args, want)
+    on_host_arrays(backend(way), way["offset"])[row.op](*row.args, got)
+    assert not (found := compare(got, want)), str(found)
+
+
+def moved(device, value, offset):
+    """Return a value on the device, arrays `offset` bytes off a 256-byte boundary."""
+    if isinstance(value, list):
+        return [moved(device, part, offset) for part in value]
+    if not isinstance(value, np.ndarray):
+        return value
+    raw = np.zeros(value.nbytes + offset, np.uint8)
+    raw[offset:] = value.reshape(-1).view(np.uint8)
+    return device.to_device(raw)[offset:].view(value.dtype).reshape(value.shape)
+
+
+@pytest.mark.parametrize("way", WAYS, ids=WAY_IDS)
+@pytest.mark.parametrize("row", counted_rows(), ids=lambda row: row.id)
+def test_only_the_counted_rows_are_written(row, way, backend):
+    chosen = backend(way)
+    device, want = chosen.arrays, row.out.copy()
+    NUMPY[row.op](*row.args, want)
+    for count in COUNTS:
+        args, out = [moved(device, arg, way["offset"]) for arg in row.args], moved(device, row.out, way["offset"])
+        with device.limited(Sites(device.empty(CAPACITY, np.int32), device.to_device(np.array([count], np.int32)))):
+            chosen.kernels[row.op](*args, out)
+        got = device.to_host(out)
+        assert not (found := compare(got[:, :, :count].copy(), want[:, :, :count].copy())), str(found)
+        assert (got[:, :, count:].view(np.uint32) == row.out[:, :, count:].view(np.uint32)).all()
+
+
+@pytest.mark.parametrize("way", WAYS, ids=WAY_IDS)
+def test_sites_are_listed_in_order(way, backend):
+    chosen = backend(way)
+    for mask in masks():
+        sites = chosen.kernels["list_sites"](moved(chosen.arrays, mask, way["offset"]))
+        count, indices = (chosen.arrays.to_host(array) for array in (sites.count, sites.indices))
+        assert len(sites) == mask.size and (indices[: count[0]] == np.flatnonzero(mask)).all(), mask.shape
+        assert count[0] == mask.sum() and (indices[count[0] :] == -1).all(), mask.shape
+
+
+@pytest.mark.parametrize("way", WAYS, ids=WAY_IDS)
+@pytest.mark.parametrize("c", (1, 5, 8, 64))
+def test_rows_at_counted_sites(c, way, backend):
+    """Convolutions, gathers and scatters at sites of which the host does not know the number."""
+    chosen = backend(way)
+    device = chosen.arrays
+    listed, arrays, calls = sited(c)
+    there = {name: moved(device, array, way["offset"]) for name, array in arrays.items()}
+    for count in (0, 1, len(listed) - 3):
+        sites = Sites(device.to_device(listed), device.to_device(np.array([count], np.int32)))
+        here = arrays | {"rows": arrays["rows"][:count]}
+        for call, start in calls:
+            want, out = start.copy(), moved(device, start, way["offset"])
+            call(NUMPY, here, listed[:count], want if start.ndim == 4 else want[:count])
+            call(chosen.kernels, there, sites, out)
+            assert not (found := compare(device.to_host(out), want)), f"{call.__name__} {count}: {found}"
+
+
+SOURCES = sorted(path.stem for path in build.SOURCES.glob("*.cu"))
+
+
+@pytest.mark.parametrize("source", sorted({*SOURCES, *(SIGNATURES[name].source for name in NAMES)}))
+def test_source_declares_what_the_signatures_say(source):
+    assert source in SOURCES, f"cuda/{source}.cu is missing"
+    wanted = {name: SIGNATURES[name] for name in NAMES if SIGNATURES[name].source == source}
+    declared = declarations.kernels_declared(build.preprocessed(build.SOURCES / f"{source}.cu"))
+    problems = declarations.mismatches(f"{source}.cu", declared, wanted)
+    problems += declarations.missing(f"{source}.cu", declared, wanted)
+    assert not problems, "\n".join(problems)
+
+
+def test_every_kernel_ran():
+    """Last: the tests above launched each kernel that has a signature."""
+    if len(finished) < len(ROWS):
+        pytest.skip(f"only {len(finished)} of {len(ROWS)} rows ran")
+    SUMMARY.append(
+        f"cuda: {len(NAMES & set(launches))} of {len(NAMES)} kernels, {launches.total()} launches on the CPU"
+    )
+    assert not (idle := sorted(NAMES - set(launches))), f"no row launches {', '.join(idle)}"

@@ -52,7 +52,9 @@ def road(tmp_path_factory):
 def run(road, work, *more):
     """Call the script as a person would; return its exit code."""
     changes = [part for change in SMALL for part in ("--set", change)]
-    return train.main([str(CONFIGS / "camvid.toml"), "--data", str(road), "--work", str(work), *changes, *more])
+    threads = ("--threads", str(torch.get_num_threads()))  # other tests share this process
+    given = ["--data", str(road), "--work", str(work), *threads]
+    return train.main([str(CONFIGS / "camvid.toml"), *given, *changes, *more])
 
 
 def stored(work):
@@ -97,7 +99,8 @@ def test_gates_start_from_the_dense_network_and_the_model_runs_in_pagnp(road, de
     assert result.outputs["segmentation"].shape == (60, 64) and len(result.masks) == 8
     out = capsys.readouterr().out
     assert "segmentation.miou" in out and "keep.layer1.0.gate" in out and "left" in out
-    assert (tmp_path / "pag/log.csv").read_text().startswith("step,seconds,loss.segmentation,loss.segmentation.lovasz,loss.gates,keep,lr")
+    columns = (tmp_path / "pag/log.csv").read_text().splitlines()[0].split(",")
+    assert columns[:5] == ["step", "seconds", "loss.segmentation", "loss.segmentation.lovasz", "loss.gates"]
 
 
 def test_a_wrong_start_is_refused(road, dense, tmp_path, capsys):

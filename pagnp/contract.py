@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pagnp import gpuarrays
-from pagnp.types import Tensor, Words
+from pagnp.types import OnGpu, Tensor, Words
 
 CONTRACT_NAME = "pagnp-bits/1"
 BLOCK = 128  # terms of one fma chain; more accurate than one long chain at about 1 % of the time
@@ -116,14 +116,14 @@ def canonical_bits(array: Tensor) -> Words:
     return bits
 
 
-def compare(got: npt.ArrayLike, want: npt.ArrayLike, show: int = 3) -> Difference:
+def compare(got: npt.ArrayLike | OnGpu, want: npt.ArrayLike | OnGpu, show: int = 3) -> Difference:
     """Compare two arrays bit by bit; any NaN equals any NaN, and -0.0 differs from +0.0.
 
-    got, want  arrays of one shape; float32, integer or bool
+    got, want  arrays of one shape; float32, integer or bool; on a GPU, too
     returns    Difference: false when they agree; else the first `show` places
     Numerics:  EXACT; distances count float32 values in between (None where one side is NaN).
     """
-    got, want = np.asarray(got), np.asarray(want)
+    got, want = np.asarray(gpuarrays.to_host(got)), np.asarray(gpuarrays.to_host(want))
     if got.shape != want.shape or got.dtype != want.dtype:
         return Difference(0, want.size, reason=f"got {got.dtype} {got.shape}, want {want.dtype} {want.shape}")
     if got.dtype.kind == "f" and got.dtype != np.float32:
@@ -144,10 +144,10 @@ def _place(index, a, b, got, want, is_float):
     return Place(index, f"{int(a[index]):08X}", f"{int(b[index]):08X}", got[index], want[index], ulp)
 
 
-def digest(array: npt.ArrayLike) -> str:
+def digest(array: npt.ArrayLike | OnGpu) -> str:
     """Return the SHA-256 (hex) of one image's `array`: contract, dtype, shape and little-endian bytes.
 
-    array    (h, w, c), (h, w) or any shape without a batch axis; float32, integer or bool
+    array    (h, w, c), (h, w) or any shape without a batch axis; float32, integer or bool; on a GPU, too
     Numerics: every NaN is hashed as 7FC00000, bool as 0 and 1.
     """
     array = np.asarray(gpuarrays.to_host(array))

@@ -1,5 +1,6 @@
-"""Arrays that other libraries hold on a GPU, told by their protocols. None of the libraries is imported here: an array
-is there only where its library already is.
+"""Arrays that other libraries hold on a GPU, told by their protocols.
+
+No such library is imported here: where there is an array, its library is.
 """
 
 import sys
@@ -52,6 +53,8 @@ LIBRARIES = {
 
 def on_gpu(value: object) -> bool:
     """Return whether `value` is an array in the memory of a CUDA device."""
+    if type(value) is np.ndarray:
+        return False
     try:
         if hasattr(value, "__cuda_array_interface__"):
             return True
@@ -88,11 +91,12 @@ def stream_of(value: Any) -> int | None:
     return stream
 
 
-def contiguous(value: Any) -> Any | None:
-    """Return `value` C-contiguous, copied on its device by its own library; None if that cannot do it."""
+def contiguous(value: Any) -> Any:
+    """Return `value` C-contiguous: itself, or copied on its device by its own library; itself, too, if that cannot."""
+    interface: dict[str, Any] = getattr(value, "__cuda_array_interface__", {})
     library = _library(value)
-    if library is None or library[0].contiguous is None:
-        return None
+    if interface.get("strides") is None or library is None or library[0].contiguous is None:
+        return value
     return library[0].contiguous(library[1], value)
 
 

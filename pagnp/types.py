@@ -1,8 +1,8 @@
 """The types of the public API, each defined once; ARCHITECTURE.md says what the axes are."""
 
 import os
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypedDict, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,25 @@ Mask: TypeAlias = npt.NDArray[np.bool_]
 Index: TypeAlias = npt.NDArray[np.int32]  # chosen branches, and sites
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 Words: TypeAlias = npt.NDArray[np.uint32]
-Tensors: TypeAlias = list[Tensor] | tuple[Tensor, ...]
+
+
+class OnGpu(Protocol):
+    """An array on a GPU: of CuPy, of Numba, of torch. Its type does not tell the dtype; the ops check that."""
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, Any]: ...
+
+
+# What ops take. An op's result is of the kind of its arguments; its annotation is that of the NumPy array.
+AnyTensor: TypeAlias = Tensor | OnGpu
+AnyMask: TypeAlias = Mask | OnGpu
+AnyIndex: TypeAlias = Index | OnGpu
+AnyPixels: TypeAlias = Pixels | OnGpu
+AnyWords: TypeAlias = Words | OnGpu
+AnyTensors: TypeAlias = Sequence[AnyTensor]  # a list or tuple
 
 Number: TypeAlias = float | np.floating[Any] | np.integer[Any]
-Operand: TypeAlias = Tensor | Number
+Operand: TypeAlias = Tensor | OnGpu | Number
 Size: TypeAlias = tuple[int, int]  # (h, w)
 Pair: TypeAlias = int | tuple[int, int]  # one for both axes, or (y, x)
 Sides: TypeAlias = int | tuple[int, int, int, int]  # one for all, or (top, bottom, left, right)

@@ -15,9 +15,10 @@ import pagnp
 
 ROOT = Path(__file__).resolve().parent.parent
 MODULES = (
-    *("pagnp", "pagnp.ops", "pagnp.ops.checks", "pagnp.nn", "pagnp.nn.builder", "pagnp.nn.spec"),
+    *("pagnp", "pagnp.ops", "pagnp.ops.checks", "pagnp.ops.call", "pagnp.nn", "pagnp.nn.builder", "pagnp.nn.spec"),
     *("pagnp.model", "pagnp.result", "pagnp.graph", "pagnp.lower", "pagnp.runner", "pagnp.heads", "pagnp.shapes"),
     *("pagnp.contract", "pagnp.errors", "pagnp.backends.base", "pagnp.image", "pagnp.modelfile", "pagnp.statedict"),
+    *("pagnp.gpuarrays",),
     *("pagnp.errorbound", "pagnp.errorbound.network", "pagnp.errorbound.reference", "pagnp.errorbound.rows"),
     *("pagnp.testing.case", "pagnp.testing.cases", "pagnp.testing.interpret", "pagnp.testing.oracle"),
 )
@@ -136,6 +137,19 @@ y = ops.conv2d(x, weight, padding=1, stride=(2, 2), relu=True, backend="numba")
 assert_type(y, Tensor)
 assert_type(ops.mask_to_sites(ops.compare(y, 0.5, "gt")[..., 0]), Index)
 
+class OnGpu:
+    # as arrays of CuPy, Numba and torch are seen
+
+    @property
+    def __cuda_array_interface__(self) -> dict[str, object]:
+        return {}
+
+
+ops.conv2d(OnGpu(), weight, residual=OnGpu(), backend="cupy")
+ops.select(OnGpu(), [OnGpu(), x], backend="numba-cuda")
+ops.add(OnGpu(), 1.0)
+assert_type(pagnp.contract.digest(OnGpu()), str)
+
 graph = pagnp.nn.pag_resnet(depth=26, heads={"labels": {"task": "segmentation", "classes": 5}}, seed=1)
 assert_type(graph, pagnp.Graph)
 try:
@@ -149,6 +163,7 @@ double = x.astype(np.float64)
 ops.conv2d(double, weight)  # type: ignore[arg-type]
 ops.conv2d(x, weight, padding=(1, 1))  # type: ignore[arg-type]
 ops.compare(x, x, ">")  # type: ignore[arg-type]
+ops.relu(Path("x.npy"))  # type: ignore[arg-type]
 pagnp.nn.pag_resnet(dpth=26)  # type: ignore[call-arg]
 pagnp.modle  # type: ignore[attr-defined]
 """

@@ -61,17 +61,18 @@ BackendLike: TypeAlias = str | Backend
 
 
 def get_backend(name: str, threads: int | None = None) -> Backend:
-    """Return the Backend called `name` ("numpy" or "numba"), loading it on first use.
+    """Return the Backend called `name` ("numpy", "numba", "cupy" or "numba-cuda"), loading it on first use.
 
     threads  number of worker threads, None = all cores this process may use
-    Raises:  BackendError if the name is unknown or its packages are missing.
+    Raises:  BackendError if the name is unknown, its packages are missing, or there is no device.
     """
     if name not in MODULES:
         raise BackendError(f"backend '{name}' is unknown; choose one of {', '.join(MODULES)}")
     try:
         module = importlib.import_module(MODULES[name])
     except ImportError as error:
+        install, other = ("it", "numpy") if name in HOST else ("'pagnp[cuda13]'", "numba")
         raise BackendError(
-            f"backend '{name}': cannot import {error.name}; pip install it, or use --backend numpy"
+            f"backend '{name}': cannot import {error.name}; pip install {install}, or use --backend {other}"
         ) from error
     return module.make(threads)

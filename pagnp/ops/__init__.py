@@ -1,7 +1,15 @@
-"""Every op, public: NumPy arrays in and out, arguments checked, one bit pattern on every backend.
+"""Every op, public: arrays in, arrays out, arguments checked, one bit pattern on every backend.
 
 from pagnp import ops
 y = ops.conv2d(x, weight, padding=1, relu=True, backend="numba")
+
+The backends "cupy" and "numba-cuda" compute on the GPU. There an op takes NumPy arrays, which it copies over, and
+arrays that are on the GPU (of CuPy, Numba, torch, or with __cuda_array_interface__ or DLPack), which it reads where
+they are; both may be mixed. With one on the GPU the result stays there, as an array of the first such one's library,
+and the call returns when the work is queued, on that library's current stream; else the result is a NumPy array. What
+has to know values waits for the GPU: sites and indices of branches are checked, and mask_to_sites counts. An array on
+the GPU that is not in C order is first copied by its library; Numba has no such copy, its arrays are refused. A
+tensor of torch must not require grad: pass x.detach(). The annotations speak of NumPy arrays throughout.
 """
 
 from pagnp.ops.conv import conv2d, conv_transpose2d

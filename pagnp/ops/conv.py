@@ -5,20 +5,21 @@ import numpy as np
 from pagnp.backends.base import BackendLike
 from pagnp.errors import ShapeError, UsageError
 from pagnp.ops import checks
+from pagnp.ops.call import Call
 from pagnp.shapes import conv2d_size, conv_transpose2d_size
-from pagnp.types import Index, Pair, Sides, Tensor
+from pagnp.types import AnyIndex, AnyTensor, Pair, Sides, Tensor
 
 
 def conv2d(
-    x: Tensor,
-    weight: Tensor,
+    x: AnyTensor,
+    weight: AnyTensor,
     *,
-    scale: Tensor | None = None,
-    shift: Tensor | None = None,
-    bias: Tensor | None = None,
-    residual: Tensor | None = None,
+    scale: AnyTensor | None = None,
+    shift: AnyTensor | None = None,
+    bias: AnyTensor | None = None,
+    residual: AnyTensor | None = None,
     relu: bool = False,
-    sites: Index | None = None,
+    sites: AnyIndex | None = None,
     stride: Pair = 1,
     padding: Sides = 0,
     dilation: Pair = 1,
@@ -40,36 +41,36 @@ def conv2d(
     Raises:   DtypeError, ShapeError, UsageError; SiteError if sites are unsorted or out of range.
     Source:   perforated evaluation: Figurnov et al. 2016, without interpolation.
     """
-    x = checks.tensor("conv2d", "x", x)
-    weight = checks.array("conv2d", "weight", weight, np.float32, "(k_h, k_w, c_in/groups, c_out)")
+    call = Call("conv2d", backend, threads)
+    x = call.tensor("x", x)
+    weight = call.array("weight", weight, np.float32, "(k_h, k_w, c_in/groups, c_out)")
     k_h, k_w, c_in_group, c_out = weight.shape
     groups = _check_groups("conv2d", x, weight, groups, c_in_group * checks.integer("conv2d", "groups", groups, 1))
     if c_out % groups:
         raise ShapeError(f"conv2d: {c_out} output channels cannot be cut into {groups} groups")
     stride, dilation = checks.pair("conv2d", "stride", stride), checks.pair("conv2d", "dilation", dilation)
     padding = checks.sides("conv2d", padding)
-    vectors = _check_vectors("conv2d", scale, shift, bias, c_out)
+    vectors = _check_vectors(call, scale, shift, bias, c_out)
     size = conv2d_size(x.shape[1], x.shape[2], (k_h, k_w), stride, padding, dilation)
     shape = (x.shape[0], *size, c_out)
     if sites is not None:
-        sites = checks.sites("conv2d", sites, shape[0] * size[0] * size[1])
-    residual = _check_residual("conv2d", residual, shape, sites)
-    out = np.empty(shape if sites is None else (len(sites), c_out), np.float32)
+        sites = call.sites(sites, shape[0] * size[0] * size[1])
+    residual = _check_residual(call, residual, shape, sites)
+    out = call.empty(shape if sites is None else (sites.size, c_out))
     if out.size:
-        packed = checks.kernel("pack_conv2d", backend, threads)(weight, groups)
-        place = sites, stride, padding, dilation, groups
-        checks.kernel("conv2d", backend, threads)(x, packed, *vectors, residual, bool(relu), *place, out)
-    return out
+        packed = call.run(weight, groups, kernel="pack_conv2d")
+        call.run(x, packed, *vectors, residual, bool(relu), sites, stride, padding, dilation, groups, out)
+    return call.result(out)
 
 
 def conv_transpose2d(
-    x: Tensor,
-    weight: Tensor,
+    x: AnyTensor,
+    weight: AnyTensor,
     *,
-    scale: Tensor | None = None,
-    shift: Tensor | None = None,
-    bias: Tensor | None = None,
-    residual: Tensor | None = None,
+    scale: AnyTensor | None = None,
+    shift: AnyTensor | None = None,
+    bias: AnyTensor | None = None,
+    residual: AnyTensor | None = None,
     relu: bool = False,
     stride: Pair = 1,
     padding: Sides = 0,
@@ -92,20 +93,19 @@ def conv_transpose2d(
     Raises:   DtypeError, ShapeError, UsageError.
     """
     op = "conv_transpose2d"
-    x = checks.tensor(op, "x", x)
-    weight = checks.array(op, "weight", weight, np.float32, "(k_h, k_w, c_in, c_out/groups)")
+    call = Call(op, backend, threads)
+    x = call.tensor("x", x)
+    weight = call.array("weight", weight, np.float32, "(k_h, k_w, c_in, c_out/groups)")
     k_h, k_w, c_in, c_out_group = weight.shape
     groups = _check_groups(op, x, weight, groups, c_in)
     stride, dilation = checks.pair(op, "stride", stride), checks.pair(op, "dilation", dilation)
     padding = checks.sides(op, padding, low=-(1 << 20))
     output_padding = checks.pair(op, "output_padding", output_padding, low=0)
-    vectors = _check_vectors(op, scale, shift, bias, c_out_group * groups)
+    vectors = _check_vectors(call, scale, shift, bias, c_out_group * groups)
     size = conv_transpose2d_size(x.shape[1], x.shape[2], (k_h, k_w), stride, padding, output_padding, dilation)
-    out = np.empty((x.shape[0], *size, c_out_group * groups), np.float32)
-    residual = _check_residual(op, residual, out.shape, None)
-    place = stride, padding, dilation, groups
-    checks.kernel(op, backend, threads)(x, weight, *vectors, residual, bool(relu), *place, out)
-    return out
+    shape = (x.shape[0], *size, c_out_group * groups)
+    residual = _check_residual(call, residual, shape, None)
+    return call.fill(x, weight, *vectors, residual, bool(relu), stride, padding, dilation, groups, shape=shape)
 
 
 def _check_groups(op, x, weight, groups, expected):
@@ -120,27 +120,32 @@ def _check_groups(op, x, weight, groups, expected):
     return groups
 
 
-def _check_vectors(op, scale, shift, bias, c_out):
+def _check_vectors(call, scale, shift, bias, c_out):
     """Return (scale, shift, bias) checked: scale and shift together, or bias, or nothing."""
     if (scale is None) != (shift is None):
         given, missing = ("shift", "scale") if scale is None else ("scale", "shift")
-        raise UsageError(f"{op}: {given} without {missing}; give both, or bias alone")
+        raise UsageError(f"{call.op}: {given} without {missing}; give both, or bias alone")
     if scale is not None and bias is not None:
-        raise UsageError(f"{op}: bias together with scale and shift; fold the bias into shift (shift + bias * scale)")
+        both = "bias together with scale and shift"
+        raise UsageError(f"{call.op}: {both}; fold the bias into shift (shift + bias * scale)")
     named = (("scale", scale), ("shift", shift), ("bias", bias))
-    return tuple(None if v is None else checks.channel_vector(op, name, v, c_out) for name, v in named)
+    return tuple(None if v is None else call.channel_vector(name, v, c_out) for name, v in named)
 
 
-def _check_residual(op, residual, shape, sites):
+def _check_residual(call, residual, shape, sites):
     """Return the residual in the layout of the output; of a full map given with sites, its rows."""
     if residual is None:
         return None
-    if sites is not None and isinstance(residual, np.ndarray) and residual.ndim == 2:
-        rows = (len(sites), shape[3])
-        if residual.dtype == np.float32 and residual.shape == rows:
-            return np.ascontiguousarray(residual)
-        residual = checks.array(op, "residual", residual, np.float32, "(m,c_out)")
-        raise ShapeError(f"{op}: residual has shape {residual.shape}, need {rows} or the full map {shape}")
-    residual = checks.tensor(op, "residual", residual)
-    checks.same_shape(op, "residual", residual, shape, "the output")
-    return residual if sites is None else residual.reshape(-1, shape[3])[sites]
+    residual = call.adopt("residual", residual)
+    if sites is not None and call.dtype(residual) is not None and residual.ndim == 2:
+        residual, rows = call.array("residual", residual, np.float32, "(m, c)"), (sites.size, shape[3])
+        if residual.shape != rows:
+            raise ShapeError(f"{call.op}: residual has shape {residual.shape}, need {rows} or the full map {shape}")
+        return residual
+    residual = call.tensor("residual", residual)
+    checks.same_shape(call.op, "residual", residual, shape, "the output")
+    if sites is None or not sites.size:
+        return residual
+    rows = call.empty((sites.size, shape[3]))
+    call.run(residual, sites, rows, kernel="gather")
+    return rows

@@ -1,12 +1,18 @@
 """Pixel-wise gates: decisions, choosing and blending branches, masks and sites."""
 
 import numpy as np
+import numpy.typing as npt
 
 from pagnp.backends.base import BackendLike
 from pagnp.errors import DtypeError, ShapeError, UsageError
 from pagnp.ops import checks
+from pagnp.ops.call import Call
 from pagnp.shapes import conv2d_size
 from pagnp.types import (
+    AnyIndex,
+    AnyMask,
+    AnyTensor,
+    AnyTensors,
     Array,
     GateForm,
     GateMode,
@@ -17,7 +23,6 @@ from pagnp.types import (
     Sides,
     Size,
     Tensor,
-    Tensors,
 )
 
 MODES = ("hard", "soft", "gumbel_hard", "gumbel_soft")
@@ -25,12 +30,12 @@ FORMS = ("kong2018", "torch")
 
 
 def gate(
-    z: Tensor,
+    z: AnyTensor,
     *,
     mode: GateMode = "hard",
     form: GateForm = "kong2018",
     temperature: Number = 1.0,
-    noise: Tensor | None = None,
+    noise: AnyTensor | None = None,
     threshold: Number | None = None,
     index: bool | None = None,
     backend: BackendLike = "numpy",
@@ -49,40 +54,39 @@ def gate(
     Raises:   DtypeError, ShapeError, UsageError.
     Source:   Kong and Fowlkes 2018; Jang et al. 2017.
     """
-    z = checks.tensor("gate", "z", z)
+    call = Call("gate", backend)
+    z = call.tensor("z", z)
     checks.choice("gate", "mode", mode, MODES)
     checks.choice("gate", "form", form, FORMS)
     channels = z.shape[3]
     if channels < 2:
         raise ShapeError(f"gate: z has {channels} channel, need one logit a branch, at least 2")
     index = channels != 2 if index is None else bool(index)
-    noise = _check_noise(z, mode, noise)
+    noise = _check_noise(call, z, mode, noise)
     if threshold is not None:
         threshold = _check_threshold(mode, channels, index, threshold)
     if not temperature > 0:
         raise UsageError(f"gate: temperature is {temperature}, need a positive number")
     if not index and channels != 2 and mode.endswith("hard"):
         raise UsageError(f"gate: a mask decides between 2 branches, z has {channels}; use index=True")
-    if mode.endswith("soft"):
-        out = np.empty_like(z)
-    else:
-        out = np.empty(z.shape[:3], np.int32 if index else np.bool_)
-    checks.kernel("gate", backend)(z, mode, form, np.float32(temperature), noise, threshold, out)
-    return out
+    shape = z.shape if mode.endswith("soft") else z.shape[:3]
+    dtype: npt.DTypeLike = np.float32 if mode.endswith("soft") else np.int32 if index else np.bool_
+    return call.fill(z, mode, form, np.float32(temperature), noise, threshold, shape=shape, dtype=dtype)
 
 
-def _check_noise(z, mode, noise):
+def _check_noise(call, z, mode, noise):
     if mode not in ("gumbel_hard", "gumbel_soft"):
         if noise is not None:
             raise UsageError(f"gate: noise is given, mode '{mode}' takes none; use gumbel_hard or gumbel_soft")
         return None
     if noise is None:
         raise UsageError(f"gate: mode '{mode}' needs noise; make it with ops.gumbel_noise")
-    if isinstance(noise, np.ndarray) and noise.ndim == 3:
-        noise = checks.array("gate", "noise", noise, np.float32, "(h, w, K)")
+    noise = call.adopt("noise", noise)
+    if call.dtype(noise) is not None and noise.ndim == 3:
+        noise = call.array("noise", noise, np.float32, "(h, w, K)")
         checks.same_shape("gate", "noise", noise, z.shape[1:], "z without its batch axis")
     else:
-        noise = checks.array("gate", "noise", noise, np.float32, "(n, h, w, K)")
+        noise = call.array("noise", noise, np.float32, "(n, h, w, K)")
         checks.same_shape("gate", "noise", noise, z.shape, "z")
     return noise
 
@@ -93,7 +97,7 @@ def _check_threshold(mode, channels, index, threshold):
     return np.float32(threshold)
 
 
-def select(control: Mask | Index, branches: Tensors, *, backend: BackendLike = "numpy") -> Tensor:
+def select(control: AnyMask | AnyIndex, branches: AnyTensors, *, backend: BackendLike = "numpy") -> Tensor:
     """Take each pixel from the branch that `control` names.
 
     control   (n, h, w) or (n, 1, 1); bool: branches[0] where False, branches[1] where True; or int32 index
@@ -103,27 +107,27 @@ def select(control: Mask | Index, branches: Tensors, *, backend: BackendLike = "
     Numerics: EXACT; values are moved.
     Raises:   DtypeError, ShapeError; UsageError if an index names no branch.
     """
-    branches = _check_branches("select", branches)
-    shape = branches[0].shape[:3]
-    if isinstance(control, np.ndarray) and control.dtype == np.int32:
-        control = checks.array("select", "control", control, np.int32, "(n, h, w)")
+    call = Call("select", backend)
+    maps = _check_branches(call, branches)
+    shape = maps[0].shape[:3]
+    control = call.adopt("control", control)
+    if call.dtype(control) == np.int32:
+        control = call.array("control", control, np.int32, "(n, h, w)")
         if control.shape not in (shape, (shape[0], 1, 1)):
             raise ShapeError(f"select: control has shape {control.shape}, need {shape} or {(shape[0], 1, 1)}")
-        low, high = int(control.min()), int(control.max())
-        if low < 0 or high >= len(branches):
-            raise UsageError(f"select: control runs from {low} to {high}, there are {len(branches)} branches")
+        low, high = span(call, control)
+        if low < 0 or high >= len(maps):
+            raise UsageError(f"select: control runs from {low} to {high}, there are {len(maps)} branches")
     else:
-        if isinstance(control, np.ndarray) and control.dtype != np.bool_:
-            raise DtypeError(f"select: control is {control.dtype}, need bool or int32")
-        control = checks.mask("select", "control", control, shape)
-        if len(branches) != 2:
-            raise UsageError(f"select: a mask chooses between 2 branches, {len(branches)} given; use an int32 index")
-    out = np.empty_like(branches[0])
-    checks.kernel("select", backend)(control, branches, out)
-    return out
+        if call.dtype(control) not in (None, np.bool_):
+            raise DtypeError(f"select: control is {call.dtype(control)}, need bool or int32")
+        control = call.mask("control", control, shape)
+        if len(maps) != 2:
+            raise UsageError(f"select: a mask chooses between 2 branches, {len(maps)} given; use an int32 index")
+    return call.fill(control, maps, shape=maps[0].shape)
 
 
-def blend(p: Tensor, branches: Tensors, *, backend: BackendLike = "numpy") -> Tensor:
+def blend(p: AnyTensor, branches: AnyTensors, *, backend: BackendLike = "numpy") -> Tensor:
     """Add up the branches, weighted per pixel.
 
     p         (n, h, w, K) or (n, 1, 1, K) float32
@@ -133,17 +137,16 @@ def blend(p: Tensor, branches: Tensors, *, backend: BackendLike = "numpy") -> Te
     Numerics: EXACT; acc = fma(p_k, branch_k, acc) from +0, k ascending.
     Raises:   DtypeError, ShapeError.
     """
-    branches = _check_branches("blend", branches)
-    p = checks.tensor("blend", "p", p)
-    n, h, w, _ = branches[0].shape
-    if p.shape not in ((n, h, w, len(branches)), (n, 1, 1, len(branches))):
-        raise ShapeError(f"blend: p has shape {p.shape}, need {(n, h, w, len(branches))} for {len(branches)} branches")
-    out = np.empty_like(branches[0])
-    checks.kernel("blend", backend)(p, branches, out)
-    return out
+    call = Call("blend", backend)
+    maps = _check_branches(call, branches)
+    p = call.tensor("p", p)
+    n, h, w, _ = maps[0].shape
+    if p.shape not in ((n, h, w, len(maps)), (n, 1, 1, len(maps))):
+        raise ShapeError(f"blend: p has shape {p.shape}, need {(n, h, w, len(maps))} for {len(maps)} branches")
+    return call.fill(p, maps, shape=maps[0].shape)
 
 
-def masked(x: Tensor, mask: Mask, *, backend: BackendLike = "numpy") -> Tensor:
+def masked(x: AnyTensor, mask: AnyMask, *, backend: BackendLike = "numpy") -> Tensor:
     """Return x where mask, else +0.
 
     x        (n, h, w, c) float32
@@ -153,23 +156,25 @@ def masked(x: Tensor, mask: Mask, *, backend: BackendLike = "numpy") -> Tensor:
     Numerics: EXACT; chosen, not multiplied.
     Raises:   DtypeError, ShapeError.
     """
-    x = checks.tensor("masked", "x", x)
-    mask = checks.mask("masked", "mask", mask, x.shape[:3])
-    out = np.empty_like(x)
-    checks.kernel("masked", backend)(x, mask, out)
-    return out
+    call = Call("masked", backend)
+    x = call.tensor("x", x)
+    mask = call.mask("mask", mask, x.shape[:3])
+    return call.fill(x, mask, shape=x.shape)
 
 
-def mask_to_sites(mask: Mask, *, backend: BackendLike = "numpy") -> Index:
+def mask_to_sites(mask: AnyMask, *, backend: BackendLike = "numpy") -> Index:
     """Return the flat indices of True in `mask` (n, h, w) bool, ascending: int32 (m,).
+
+    On a GPU this waits for their number.
 
     Raises: DtypeError, ShapeError.
     """
-    return checks.kernel("mask_to_sites", backend)(checks.mask("mask_to_sites", "mask", mask))
+    call = Call("mask_to_sites", backend)
+    return call.result(call.run(call.mask("mask", mask)))
 
 
 def grow_mask(
-    mask: Mask,
+    mask: AnyMask,
     size: Size,
     kernel: Pair,
     *,
@@ -187,31 +192,31 @@ def grow_mask(
     Raises:   DtypeError, UsageError; ShapeError if the sizes do not belong together.
     """
     op = "grow_mask"
-    mask = checks.mask(op, "mask", mask)
+    call = Call(op, backend)
+    mask = call.mask("mask", mask)
     size, kernel = checks.pair(op, "size", size), checks.pair(op, "kernel", kernel)
     stride, dilation = checks.pair(op, "stride", stride), checks.pair(op, "dilation", dilation)
     padding = checks.sides(op, padding)
     expected = (mask.shape[0], *conv2d_size(*size, kernel, stride, padding, dilation, op=op))
     checks.same_shape(op, "mask", mask, expected, "the convolution's output")
-    out = np.empty((mask.shape[0], *size), np.bool_)
-    checks.kernel(op, backend)(mask, kernel, stride, padding, dilation, out)
-    return out
+    return call.fill(mask, kernel, stride, padding, dilation, shape=(mask.shape[0], *size), dtype=np.bool_)
 
 
-def gather(x: Tensor, sites: Index, *, backend: BackendLike = "numpy") -> Tensor:
+def gather(x: AnyTensor, sites: AnyIndex, *, backend: BackendLike = "numpy") -> Tensor:
     """Return the pixels of x (n, h, w, c) float32 at `sites` (m,) int32: (m, c) float32.
 
     Raises: DtypeError, ShapeError, SiteError.
     """
-    x = checks.tensor("gather", "x", x)
-    sites = checks.sites("gather", sites, x[..., 0].size)
-    out = np.empty((len(sites), x.shape[3]), np.float32)
-    if len(sites):
-        checks.kernel("gather", backend)(x, sites, out)
-    return out
+    call = Call("gather", backend)
+    x = call.tensor("x", x)
+    sites = call.sites(sites, x.size // x.shape[3])
+    out = call.empty((sites.size, x.shape[3]))
+    if sites.size:
+        call.run(x, sites, out)
+    return call.result(out)
 
 
-def scatter(values: Tensor, sites: Index, x: Tensor, *, backend: BackendLike = "numpy") -> Tensor:
+def scatter(values: AnyTensor, sites: AnyIndex, x: AnyTensor, *, backend: BackendLike = "numpy") -> Tensor:
     """Return a copy of x with the pixels at `sites` replaced by `values`.
 
     values   (m, c) float32
@@ -221,20 +226,26 @@ def scatter(values: Tensor, sites: Index, x: Tensor, *, backend: BackendLike = "
 
     Raises:   DtypeError, ShapeError, SiteError.
     """
-    x = checks.tensor("scatter", "x", x)
-    sites = checks.sites("scatter", sites, x[..., 0].size)
-    out = x.copy()
-    if len(sites) or not (isinstance(values, np.ndarray) and values.size == 0):
-        values = checks.array("scatter", "values", values, np.float32, "(m, c)")
-        checks.same_shape("scatter", "values", values, (len(sites), x.shape[3]), "sites and x")
-        checks.kernel("scatter", backend)(values, sites, out)
-    return out
+    call = Call("scatter", backend)
+    x = call.tensor("x", x)
+    sites = call.sites(sites, x.size // x.shape[3])
+    values = call.array("values", values, np.float32, "(m, c)")
+    checks.same_shape("scatter", "values", values, (sites.size, x.shape[3]), "sites and x")
+    out = call.empty(x.shape)
+    call.run(x, out, kernel="copy")
+    if sites.size:
+        call.run(values, sites, out)
+    return call.result(out)
 
 
-def _check_branches(op, branches):
-    if not isinstance(branches, (list, tuple)) or not branches:
-        raise UsageError(f"{op}: branches is {type(branches).__name__}, need a list of at least one array")
-    checked = [checks.tensor(op, f"branches[{k}]", branch) for k, branch in enumerate(branches)]
+def span(call: Call, control: Array) -> tuple[int, int]:
+    """Return the least and the greatest number in a checked index; on a GPU this waits for it."""
+    values = call.values(control)
+    return int(values.min()), int(values.max())
+
+
+def _check_branches(call, branches):
+    checked = call.tensors("branches", branches)
     for k, branch in enumerate(checked):
-        checks.same_shape(op, f"branches[{k}]", branch, checked[0].shape, "branches[0]")
+        checks.same_shape(call.op, f"branches[{k}]", branch, checked[0].shape, "branches[0]")
     return checked

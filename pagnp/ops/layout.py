@@ -1,14 +1,13 @@
 """Moving values: concatenation, padding, channel slices."""
 
-import numpy as np
-
 from pagnp.backends.base import BackendLike
-from pagnp.errors import ShapeError, UsageError
+from pagnp.errors import ShapeError
 from pagnp.ops import checks
-from pagnp.types import Sides, Tensor, Tensors
+from pagnp.ops.call import Call
+from pagnp.types import AnyTensor, AnyTensors, Sides, Tensor
 
 
-def concat(xs: Tensors, *, backend: BackendLike = "numpy") -> Tensor:
+def concat(xs: AnyTensors, *, backend: BackendLike = "numpy") -> Tensor:
     """Join the channels of several tensors, in order.
 
     xs       list of (n, h, w, c_i) float32
@@ -16,18 +15,15 @@ def concat(xs: Tensors, *, backend: BackendLike = "numpy") -> Tensor:
 
     Raises:   DtypeError, UsageError; ShapeError if n, h or w differ.
     """
-    if not isinstance(xs, (list, tuple)) or not xs:
-        raise UsageError(f"concat: xs is {type(xs).__name__}, need a list of at least one array")
-    xs = [checks.tensor("concat", f"xs[{i}]", x) for i, x in enumerate(xs)]
+    call = Call("concat", backend)
+    xs = call.tensors("xs", xs)
     for i, x in enumerate(xs):
         if x.shape[:3] != xs[0].shape[:3]:
             raise ShapeError(f"concat: xs[{i}] has shape {x.shape}, xs[0] has {xs[0].shape}; only channels may differ")
-    out = np.empty((*xs[0].shape[:3], sum(x.shape[3] for x in xs)), np.float32)
-    checks.kernel("concat", backend)(xs, out)
-    return out
+    return call.fill(xs, shape=(*xs[0].shape[:3], sum(x.shape[3] for x in xs)))
 
 
-def pad(x: Tensor, padding: Sides, *, backend: BackendLike = "numpy") -> Tensor:
+def pad(x: AnyTensor, padding: Sides, *, backend: BackendLike = "numpy") -> Tensor:
     """Put a frame of +0 around the map.
 
     x        (n, h, w, c) float32
@@ -36,15 +32,14 @@ def pad(x: Tensor, padding: Sides, *, backend: BackendLike = "numpy") -> Tensor:
 
     Raises:   DtypeError, ShapeError, UsageError.
     """
-    x = checks.tensor("pad", "x", x)
+    call = Call("pad", backend)
+    x = call.tensor("x", x)
     padding = checks.sides("pad", padding)
     n, h, w, c = x.shape
-    out = np.empty((n, h + padding[0] + padding[1], w + padding[2] + padding[3], c), np.float32)
-    checks.kernel("pad", backend)(x, padding, out)
-    return out
+    return call.fill(x, padding, shape=(n, h + padding[0] + padding[1], w + padding[2] + padding[3], c))
 
 
-def slice_channels(x: Tensor, start: int, stop: int, *, backend: BackendLike = "numpy") -> Tensor:
+def slice_channels(x: AnyTensor, start: int, stop: int, *, backend: BackendLike = "numpy") -> Tensor:
     """Return a copy of the channels start .. stop-1.
 
     x        (n, h, w, c) float32
@@ -52,11 +47,10 @@ def slice_channels(x: Tensor, start: int, stop: int, *, backend: BackendLike = "
 
     Raises:   DtypeError, UsageError; ShapeError if there are no such channels.
     """
-    x = checks.tensor("slice_channels", "x", x)
+    call = Call("slice_channels", backend)
+    x = call.tensor("x", x)
     start = checks.integer("slice_channels", "start", start, 0)
     stop = checks.integer("slice_channels", "stop", stop, 1)
     if not start < stop <= x.shape[3]:
         raise ShapeError(f"slice_channels: channels {start}:{stop} of x with {x.shape[3]}")
-    out = np.empty((*x.shape[:3], stop - start), np.float32)
-    checks.kernel("slice_channels", backend)(x, start, stop, out)
-    return out
+    return call.fill(x, start, stop, shape=(*x.shape[:3], stop - start))

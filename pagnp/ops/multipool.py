@@ -7,19 +7,20 @@ import numpy as np
 from pagnp.backends.base import BackendLike
 from pagnp.errors import DtypeError, ShapeError
 from pagnp.ops import checks
+from pagnp.ops.call import Call
 from pagnp.ops.conv import conv2d
-from pagnp.ops.gate import blend, gather, mask_to_sites
-from pagnp.types import Index, Tensor
+from pagnp.ops.gate import blend, gather, mask_to_sites, span
+from pagnp.types import AnyIndex, AnyTensor, Tensor
 
 
 def multipool(
-    x: Tensor,
-    control: Index | Tensor,
+    x: AnyTensor,
+    control: AnyIndex | AnyTensor,
     rates: Sequence[int],
-    weights: Sequence[Tensor | None],
+    weights: Sequence[AnyTensor | None],
     *,
-    scales: Sequence[Tensor | None] | None = None,
-    shifts: Sequence[Tensor | None] | None = None,
+    scales: Sequence[AnyTensor | None] | None = None,
+    shifts: Sequence[AnyTensor | None] | None = None,
     relu: bool = False,
     backend: BackendLike = "numpy",
 ) -> Tensor:
@@ -37,7 +38,8 @@ def multipool(
     Raises:   DtypeError; ShapeError if lists, channels or indices do not fit.
     Source:   Kong and Fowlkes 2018 (arXiv 1805.01556).
     """
-    x = checks.tensor("multipool", "x", x)
+    call = Call("multipool", backend)
+    x, control = call.tensor("x", x), call.adopt("control", control)
     count = len(rates)
     norms = [scales or [None] * count, shifts or [None] * count]
     if count < 2 or any(len(each) != count for each in (weights, *norms)):
@@ -45,53 +47,63 @@ def multipool(
         raise ShapeError(
             f"multipool: rates, weights, scales, shifts have lengths {lengths}; need one length, 2 or more"
         )
+    mixed = call.dtype(control) == np.float32
+    control = call.array("control", control, np.float32, "(n, h, w, K)") if mixed else _index(call, x, control, count)
     parts = zip(rates, weights, norms[0], norms[1], strict=True)
-    branches = [_Branch(x, rate, weight, scale, shift, relu, backend) for rate, weight, scale, shift in parts]
-    if isinstance(control, np.ndarray) and control.dtype == np.float32:
-        p = checks.array("multipool", "control", control, np.float32, "(n, h, w, K)")
-        return blend(p, [branch(None) for branch in branches], backend=backend)
-    return _hard(x, _index(x, control, count), branches, backend)
+    branches = [_Branch(call, x, rate, weight, scale, shift, relu) for rate, weight, scale, shift in parts]
+    with call.in_order():
+        x, chosen = call.there(x), call.there(control)
+        if mixed:
+            out = blend(chosen, [branch(x, None) for branch in branches], backend=call.backend)
+        else:
+            out = _hard(call, x, chosen, branches)
+    return call.result(out)
 
 
 class _Branch:
     """One rate: called with sites it returns their rows (m, c), without the whole map."""
 
-    def __init__(self, x, rate, weight, scale, shift, relu, backend):
-        self.x, self.relu, self.backend = x, relu, backend
-        self.rate = checks.integer("multipool", "rate", rate, 0)
+    def __init__(self, call, x, rate, weight, scale, shift, relu):
+        self.rate = checks.integer(call.op, "rate", rate, 0)
+        self.weight, self.relu, self.backend = None, relu, call.backend
         if (weight is None) != (self.rate == 0):
             raise ShapeError(
                 f"multipool: rate {rate} {'has a' if self.rate == 0 else 'needs a'} weight; only 0 copies x"
             )
-        k, c = 1 if weight is None else weight.shape[0], x.shape[3]
-        if weight is not None and (weight.shape != (k, k, c, c) or k % 2 == 0):
-            raise ShapeError(f"multipool: weight is {weight.shape}, need (k, k, {c}, {c}) with odd k")
-        self.conv = {"scale": scale, "shift": shift}
-        self.weight = weight
+        if weight is None:
+            return
+        c = x.shape[3]
+        self.weight = call.array("weight", weight, np.float32, "(k, k, c, c)")
+        k = self.weight.shape[0]
+        if self.weight.shape != (k, k, c, c) or k % 2 == 0:
+            raise ShapeError(f"multipool: weight is {self.weight.shape}, need (k, k, {c}, {c}) with odd k")
+        named = {"scale": scale, "shift": shift}
+        self.norm = {key: None if v is None else call.channel_vector(key, v, c) for key, v in named.items()}
 
-    def __call__(self, sites):
+    def __call__(self, x, sites):
         if self.weight is None:
-            return self.x if sites is None else gather(self.x, sites, backend=self.backend)
+            return x if sites is None else gather(x, sites, backend=self.backend)
         place = {"padding": self.rate * (self.weight.shape[0] // 2), "dilation": self.rate, "sites": sites}
-        return conv2d(self.x, self.weight, **self.conv, relu=self.relu, **place, backend=self.backend)
+        return conv2d(x, self.weight, **self.norm, relu=self.relu, **place, backend=self.backend)
 
 
-def _index(x, control, count):
-    if not isinstance(control, np.ndarray) or control.dtype != np.int32:
-        kind = getattr(control, "dtype", type(control).__name__)
+def _index(call, x, control, count):
+    if call.dtype(control) != np.int32:
+        kind = call.dtype(control) or type(control).__name__
         raise DtypeError(f"multipool: control is {kind}, need an int32 index or float32 probabilities")
     if control.shape != x.shape[:3]:
         raise ShapeError(f"multipool: control is {control.shape}, x is {x.shape}; need {x.shape[:3]}")
-    if control.min() < 0 or control.max() >= count:
-        raise ShapeError(f"multipool: control goes from {control.min()} to {control.max()}, there are {count} branches")
-    return control
+    low, high = span(call, control)
+    if low < 0 or high >= count:
+        raise ShapeError(f"multipool: control goes from {low} to {high}, there are {count} branches")
+    return call.array("control", control, np.int32, "(n, h, w)")
 
 
-def _hard(x, control, branches, backend):
-    out = np.empty_like(x)
-    scatter = checks.kernel("scatter", backend)
+def _hard(call, x, control, branches):
+    out, mask = call.empty(x.shape), call.empty(x.shape[:3], np.bool_)
     for k, branch in enumerate(branches):
-        sites = mask_to_sites(control == k, backend=backend)
+        call.run(control, k, mask, kernel="picked")
+        sites = mask_to_sites(mask, backend=call.backend)
         if sites.size:
-            scatter(branch(sites), sites, out)
+            call.run(branch(x, sites), sites, out, kernel="scatter")
     return out

@@ -3,10 +3,10 @@
 import numpy as np
 
 from pagnp.backends.base import BackendLike
-from pagnp.backends.numpy_ref.fma import fma_f32
 from pagnp.errors import DtypeError, ShapeError
 from pagnp.ops import checks
-from pagnp.types import Comparison, Index, Mask, Operand, Pixels, Tensor
+from pagnp.ops.call import Call, contiguous, is_numpy
+from pagnp.types import AnyIndex, AnyPixels, AnyTensor, Comparison, Mask, Operand, Tensor
 
 _COMPARISONS = ("gt", "ge", "lt", "le", "eq", "ne")
 
@@ -17,25 +17,25 @@ def add(a: Operand, b: Operand, *, backend: BackendLike = "numpy") -> Tensor:
     Numerics: EXACT; one IEEE addition.
     Raises:   DtypeError; ShapeError if the shapes do not broadcast.
     """
-    return _binary("add", a, b, np.float32, backend)
+    return _binary(Call("add", backend), a, b, np.float32)
 
 
 def sub(a: Operand, b: Operand, *, backend: BackendLike = "numpy") -> Tensor:
     """Return a - b; arguments, numerics and errors as `add`."""
-    return _binary("sub", a, b, np.float32, backend)
+    return _binary(Call("sub", backend), a, b, np.float32)
 
 
 def mul(a: Operand, b: Operand, *, backend: BackendLike = "numpy") -> Tensor:
     """Return a * b; arguments, numerics and errors as `add`."""
-    return _binary("mul", a, b, np.float32, backend)
+    return _binary(Call("mul", backend), a, b, np.float32)
 
 
 def div(a: Operand, b: Operand, *, backend: BackendLike = "numpy") -> Tensor:
     """Return a / b; arguments, numerics and errors as `add`."""
-    return _binary("div", a, b, np.float32, backend)
+    return _binary(Call("div", backend), a, b, np.float32)
 
 
-def compare(a: Operand | Index, b: Operand | Index, op: Comparison, *, backend: BackendLike = "numpy") -> Mask:
+def compare(a: Operand | AnyIndex, b: Operand | AnyIndex, op: Comparison, *, backend: BackendLike = "numpy") -> Mask:
     """Return the bool array of a op b; op is gt, ge, lt, le, eq or ne. Arguments and errors as `add`.
 
     Indices (int32 arrays) are compared with each other or with a whole number.
@@ -43,44 +43,46 @@ def compare(a: Operand | Index, b: Operand | Index, op: Comparison, *, backend: 
     Numerics: EXACT; IEEE: with a NaN only `ne` holds, and -0 == +0.
     """
     checks.choice("compare", "op", op, _COMPARISONS)
-    index = any(isinstance(value, np.ndarray) and value.dtype == np.int32 for value in (a, b))
-    return _binary("compare", a, b, np.bool_, backend, op, dtype_in=np.int32 if index else np.float32)
+    call = Call("compare", backend)
+    a, b = call.adopt("a", a), call.adopt("b", b)
+    index = any(call.dtype(value) == np.int32 for value in (a, b))
+    return _binary(call, a, b, np.bool_, op, dtype_in=np.int32 if index else np.float32)
 
 
-def relu(x: Tensor, *, backend: BackendLike = "numpy") -> Tensor:
+def relu(x: AnyTensor, *, backend: BackendLike = "numpy") -> Tensor:
     """Return +0 where x < 0, else x (float32, any shape).
 
     Numerics: EXACT; NaN stays NaN, -0 stays -0.
     Raises:   DtypeError, ShapeError.
     """
-    return _unary("relu", x, backend)
+    return _unary(Call("relu", backend), x)
 
 
-def sigmoid(x: Tensor, *, backend: BackendLike = "numpy") -> Tensor:
+def sigmoid(x: AnyTensor, *, backend: BackendLike = "numpy") -> Tensor:
     """Return 1 / (1 + e^-x) (float32, any shape).
 
     Numerics: EXACT; own float64 routine, rounded once (docs/NUMERICS.md); worst error in CONTRACT.
     Raises:   DtypeError, ShapeError.
     """
-    return _unary("sigmoid", x, backend)
+    return _unary(Call("sigmoid", backend), x)
 
 
-def exp(x: Tensor, *, backend: BackendLike = "numpy") -> Tensor:
+def exp(x: AnyTensor, *, backend: BackendLike = "numpy") -> Tensor:
     """Return e^x (float32, any shape); numerics and errors as `sigmoid`."""
-    return _unary("exp", x, backend)
+    return _unary(Call("exp", backend), x)
 
 
-def exp10(x: Tensor, *, backend: BackendLike = "numpy") -> Tensor:
+def exp10(x: AnyTensor, *, backend: BackendLike = "numpy") -> Tensor:
     """Return 10^x (float32, any shape); numerics and errors as `sigmoid`."""
-    return _unary("exp10", x, backend)
+    return _unary(Call("exp10", backend), x)
 
 
-def log(x: Tensor, *, backend: BackendLike = "numpy") -> Tensor:
+def log(x: AnyTensor, *, backend: BackendLike = "numpy") -> Tensor:
     """Return ln x (float32, any shape), -inf for zeros, NaN for negative x; numerics and errors as `sigmoid`."""
-    return _unary("log", x, backend)
+    return _unary(Call("log", backend), x)
 
 
-def norm(x: Tensor, scale: Tensor, shift: Tensor, *, backend: BackendLike = "numpy") -> Tensor:
+def norm(x: AnyTensor, scale: AnyTensor, shift: AnyTensor, *, backend: BackendLike = "numpy") -> Tensor:
     """Return fma(x, scale, shift) per channel.
 
     x             (n, h, w, c) float32
@@ -90,58 +92,88 @@ def norm(x: Tensor, scale: Tensor, shift: Tensor, *, backend: BackendLike = "num
     Numerics: EXACT; one rounding.
     Raises:   DtypeError, ShapeError.
     """
-    x = checks.tensor("norm", "x", x)
-    scale = checks.channel_vector("norm", "scale", scale, x.shape[3])
-    shift = checks.channel_vector("norm", "shift", shift, x.shape[3])
-    out = np.empty_like(x)
-    checks.kernel("norm", backend)(x, scale, shift, out)
-    return out
+    call = Call("norm", backend)
+    x = call.tensor("x", x)
+    scale, shift = (call.channel_vector(*named, x.shape[3]) for named in (("scale", scale), ("shift", shift)))
+    return call.fill(x, scale, shift, shape=x.shape)
 
 
-def fma(a: Operand, b: Operand, c: Operand) -> Tensor:
+def fma(a: Operand, b: Operand, c: Operand, *, backend: BackendLike = "numpy") -> Tensor:
     """Return a * b + c with one rounding; float32 arrays of any shape, or numbers, that broadcast together.
 
     Numerics: EXACT for all inputs, subnormals and ties included.
-    Raises:   DtypeError; ShapeError if the shapes do not broadcast.
+    Raises:   DtypeError; ShapeError if the shapes do not broadcast, or have more than four axes and do so on a GPU.
     """
-    operands = [_operand("fma", name, value) for name, value in (("a", a), ("b", b), ("c", c))]
-    _broadcast_shape("fma", operands)
-    return fma_f32(*operands)
+    call = Call("fma", backend)
+    operands = [_operand(call, *named, np.float32) for named in (("a", a), ("b", b), ("c", c))]
+    shape = _broadcast_shape("fma", operands)
+    out = call.empty(shape)
+    if out.size:
+        # `norm` is fma(x, scale, shift) per channel: here every element is a channel of its own.
+        x, scale, shift = (_spread(call, operand, shape).reshape((out.size,)) for operand in operands)
+        one_row = (1, 1, 1, out.size)
+        call.run(x.reshape(one_row), scale, shift, out.reshape(one_row), kernel="norm")
+    return call.result(out)
 
 
-def normalize_image(image_u8: Pixels, scale: Tensor, shift: Tensor) -> Tensor:
+def normalize_image(
+    image_u8: AnyPixels, scale: AnyTensor, shift: AnyTensor, *, backend: BackendLike = "numpy"
+) -> Tensor:
     """Return the network's input: fma(f32(pixel), scale, shift) per channel.
 
     image_u8      (h, w, c) uint8
     scale, shift  (c,) float32
     returns       (h, w, c) float32
 
-    Numerics: EXACT; a table of 256 values per channel.
+    Numerics: EXACT.
     Raises:   DtypeError, ShapeError.
     """
-    op = "normalize_image"
-    image_u8 = checks.array(op, "image_u8", image_u8, np.uint8, "(h, w, c)")
-    channels = image_u8.shape[2]
-    scale = checks.channel_vector(op, "scale", scale, channels)
-    shift = checks.channel_vector(op, "shift", shift, channels)
-    table = fma_f32(np.arange(256, dtype=np.float32)[:, None], scale, shift)
-    out = np.empty(image_u8.shape, np.float32)
-    for c in range(channels):
-        out[..., c] = table[image_u8[..., c], c]
+    call = Call("normalize_image", backend)
+    image_u8 = call.array("image_u8", image_u8, np.uint8, "(h, w, c)")
+    vectors = (call.channel_vector(*named, image_u8.shape[2]) for named in (("scale", scale), ("shift", shift)))
+    out = call.empty((1, *image_u8.shape))
+    call.run(image_u8, *vectors, out, kernel="normalize_u8")
+    return call.result(out.reshape(image_u8.shape))
+
+
+def _operand(call, name, value, dtype):
+    """Return an array of `dtype`; a Python or NumPy number becomes the nearest float32, or must be a whole int32."""
+    value, need = call.adopt(name, value), np.dtype(dtype).name
+    have = call.dtype(value)
+    if have is None:
+        return _number(call.op, name, value, dtype)
+    if have != dtype:
+        raise DtypeError(f"{call.op}: {name} is {have}, need {need}; convert it with {name}.astype(np.{need})")
+    return contiguous(value)
+
+
+def _number(op, name, value, dtype):
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)):
+        raise DtypeError(f"{op}: {name} is a {type(value).__name__}, need a float32 array or a number")
+    if dtype == np.int32 and np.int32(value) != value:
+        raise DtypeError(f"{op}: {name} is {value}; an index is compared with a whole number")
+    with np.errstate(over="ignore"):
+        return np.array(value, dtype)
+
+
+def _spread(call, operand, shape):
+    """Return an operand with the elements of `shape`."""
+    if operand.shape == shape:
+        return operand
+    if is_numpy(operand):
+        return np.ascontiguousarray(np.broadcast_to(operand, shape))
+    # On a device, x - (+0): x to the bit, -0 too.
+    zeros, out = call.empty(_wide(call.op, shape)), call.empty(_wide(call.op, shape))
+    call.run(zeros, kernel="zero")
+    call.run(operand.reshape(_wide(call.op, operand.shape)), zeros, out, kernel="sub")
     return out
 
 
-def _operand(op, name, value, dtype=np.float32):
-    """Return an array of `dtype`; a Python or NumPy number becomes the nearest float32, or must be a whole int32."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number, np.ndarray)):
-        raise DtypeError(f"{op}: {name} is a {type(value).__name__}, need a float32 array or a number")
-    if isinstance(value, np.ndarray) and value.dtype != dtype:
-        need = np.dtype(dtype).name
-        raise DtypeError(f"{op}: {name} is {value.dtype}, need {need}; convert it with {name}.astype(np.{need})")
-    if dtype == np.int32 and not isinstance(value, np.ndarray) and np.int32(value) != value:
-        raise DtypeError(f"{op}: {name} is {value}; an index is compared with a whole number")
-    with np.errstate(over="ignore"):
-        return np.ascontiguousarray(value, dtype).reshape(np.shape(value))
+def _wide(op, shape):
+    """Return `shape` with four axes."""
+    if len(shape) > 4:
+        raise ShapeError(f"{op}: the result has {len(shape)} axes {shape}, need at most 4 (n, h, w, c)")
+    return (1,) * (4 - len(shape)) + shape
 
 
 def _broadcast_shape(op, operands):
@@ -152,23 +184,21 @@ def _broadcast_shape(op, operands):
         raise ShapeError(f"{op}: shapes {shapes} do not broadcast; sizes must be equal or 1") from error
 
 
-def _binary(op, a, b, dtype, backend, *extra, dtype_in=np.float32):
+def _binary(call, a, b, dtype, *extra, dtype_in=np.float32):
     """Check a pair, widen both to four axes, call the kernel."""
-    operands = [_operand(op, "a", a, dtype_in), _operand(op, "b", b, dtype_in)]
-    shape = _broadcast_shape(op, operands)
-    if len(shape) > 4:
-        raise ShapeError(f"{op}: the result has {len(shape)} axes {shape}, need at most 4 (n, h, w, c)")
+    operands = [_operand(call, "a", a, dtype_in), _operand(call, "b", b, dtype_in)]
+    shape = _broadcast_shape(call.op, operands)
+    wide = _wide(call.op, shape)
     if 0 in shape:
-        raise ShapeError(f"{op}: the result has shape {shape}, every size must be at least 1")
-    wide = [operand.reshape((1,) * (4 - operand.ndim) + operand.shape) for operand in operands]
-    out = np.empty((1,) * (4 - len(shape)) + shape, dtype)
-    checks.kernel(op, backend)(*wide, *extra, out)
-    return out.reshape(shape)
+        raise ShapeError(f"{call.op}: the result has shape {shape}, every size must be at least 1")
+    out = call.empty(wide, dtype)
+    call.run(*(operand.reshape(_wide(call.op, operand.shape)) for operand in operands), *extra, out)
+    return call.result(out.reshape(shape))
 
 
-def _unary(op, x, backend):
+def _unary(call, x):
     """Check one array of any shape, call the kernel on it with four axes."""
-    x = checks.array(op, "x", x, np.float32, None)
-    out = np.empty(x.shape if x.ndim == 4 else (1, 1, 1, x.size), np.float32)
-    checks.kernel(op, backend)(x.reshape(out.shape), out)
-    return out.reshape(x.shape)
+    x = call.array("x", x, np.float32, None)
+    out = call.empty(x.shape if x.ndim == 4 else (1, 1, 1, x.size))
+    call.run(x.reshape(out.shape), out)
+    return call.result(out.reshape(x.shape))

@@ -2,18 +2,17 @@
 
 from typing import TypeAlias
 
-import numpy as np
-
 from pagnp.backends.base import BackendLike
 from pagnp.ops import checks
+from pagnp.ops.call import Call
 from pagnp.shapes import pool2d_size
-from pagnp.types import Pair, Sides, Tensor
+from pagnp.types import AnyTensor, Pair, Sides, Tensor
 
 _Window: TypeAlias = tuple[tuple[int, int], tuple[int, int], tuple[int, int, int, int], tuple[int, int]]
 
 
 def max_pool2d(
-    x: Tensor,
+    x: AnyTensor,
     kernel: Pair,
     *,
     stride: Pair | None = None,
@@ -32,14 +31,13 @@ def max_pool2d(
     Numerics: EXACT; scan order, `v > best` or v NaN replaces.
     Raises:   DtypeError, UsageError; ShapeError also if a window holds no real pixel.
     """
-    x, window = _check("max_pool2d", x, kernel, stride, padding, dilation)
-    out = _allocate("max_pool2d", x, *window, ceil_mode)
-    checks.kernel("max_pool2d", backend)(x, *window, out)
-    return out
+    call = Call("max_pool2d", backend)
+    x, window = call.tensor("x", x), _window("max_pool2d", kernel, stride, padding, dilation)
+    return call.fill(x, *window, shape=_shape("max_pool2d", x, window, ceil_mode))
 
 
 def avg_pool2d(
-    x: Tensor,
+    x: AnyTensor,
     kernel: Pair,
     *,
     stride: Pair | None = None,
@@ -58,21 +56,17 @@ def avg_pool2d(
     Numerics: EXACT; sums from +0 in scan order, then / f32(count).
     Raises:   DtypeError, UsageError; ShapeError also if a window holds no real pixel.
     """
-    x, (kernel, stride, padding, _) = _check("avg_pool2d", x, kernel, stride, padding, 1)
-    out = _allocate("avg_pool2d", x, kernel, stride, padding, (1, 1), ceil_mode)
-    checks.kernel("avg_pool2d", backend)(x, kernel, stride, padding, bool(count_include_pad), out)
-    return out
+    call = Call("avg_pool2d", backend)
+    x, window = call.tensor("x", x), _window("avg_pool2d", kernel, stride, padding, 1)
+    return call.fill(x, *window[:3], bool(count_include_pad), shape=_shape("avg_pool2d", x, window, ceil_mode))
 
 
-def _check(
-    op: str, x: Tensor, kernel: Pair, stride: Pair | None, padding: Sides, dilation: Pair
-) -> tuple[Tensor, _Window]:
-    """Return (x, (kernel, stride, padding, dilation)) checked and as tuples."""
+def _window(op: str, kernel: Pair, stride: Pair | None, padding: Sides, dilation: Pair) -> _Window:
+    """Return (kernel, stride, padding, dilation) checked and as tuples."""
     kernel = checks.pair(op, "kernel", kernel)
     stride = kernel if stride is None else checks.pair(op, "stride", stride)
-    return checks.tensor(op, "x", x), (kernel, stride, checks.sides(op, padding), checks.pair(op, "dilation", dilation))
+    return kernel, stride, checks.sides(op, padding), checks.pair(op, "dilation", dilation)
 
 
-def _allocate(op, x, kernel, stride, padding, dilation, ceil_mode):
-    size = pool2d_size(op, x.shape[1], x.shape[2], kernel, stride, padding, dilation, bool(ceil_mode))
-    return np.empty((x.shape[0], *size, x.shape[3]), np.float32)
+def _shape(op, x, window, ceil_mode):
+    return x.shape[0], *pool2d_size(op, x.shape[1], x.shape[2], *window, bool(ceil_mode)), x.shape[3]

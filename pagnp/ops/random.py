@@ -5,11 +5,12 @@ import numpy as np
 from pagnp.backends.base import BackendLike
 from pagnp.errors import ShapeError, UsageError
 from pagnp.ops import checks
+from pagnp.ops.call import Call
 from pagnp.ops.gate import FORMS
-from pagnp.types import GateForm, Tensor, Words
+from pagnp.types import AnyWords, GateForm, Tensor, Words
 
 
-def philox4x32(counter: Words, key: Words, *, backend: BackendLike = "numpy") -> Words:
+def philox4x32(counter: AnyWords, key: AnyWords, *, backend: BackendLike = "numpy") -> Words:
     """Return Philox4x32-10 blocks.
 
     counter  (m, 4) uint32
@@ -19,13 +20,12 @@ def philox4x32(counter: Words, key: Words, *, backend: BackendLike = "numpy") ->
     Raises:   DtypeError, ShapeError.
     Source:   Salmon et al. 2011; equal to Random123's philox4x32x10.
     """
-    counter = checks.array("philox4x32", "counter", counter, np.uint32, "(m, 4)")
-    key = checks.array("philox4x32", "key", key, np.uint32, "(2,)")
+    call = Call("philox4x32", backend)
+    counter = call.array("counter", counter, np.uint32, "(m, 4)")
+    key = call.array("key", key, np.uint32, "(2,)")
     if counter.shape[1] != 4 or key.shape != (2,):
         raise ShapeError(f"philox4x32: counter {counter.shape}, key {key.shape}; need (m, 4) and (2,)")
-    out = np.empty_like(counter)
-    checks.kernel("philox4x32", backend)(counter, key, out)
-    return out
+    return call.fill(counter, key, shape=counter.shape, dtype=np.uint32)
 
 
 def gumbel_noise(
@@ -44,7 +44,7 @@ def gumbel_noise(
 
     seed        0 .. 2^64 - 1; gate_index numbers the gate in its network
     form        kong2018 or torch
-    returns     (h, w, channels) float32; the same for every image of a batch
+    returns     (h, w, channels) float32, a NumPy array on every backend; the same for every image of a batch
 
     Numerics: EXACT; Philox4x32-10 by pixel, channel, gate and seed, then f32(-log64(-log64(u))) (docs/NUMERICS.md).
     Raises:   UsageError.
@@ -56,6 +56,4 @@ def gumbel_noise(
     if seed >= 1 << 64 or max(gate_index, y0 + shape[0], x0 + shape[1]) >= 1 << 32:
         raise UsageError(f"{op}: seed {seed} needs 64 bits at most, gate_index and coordinates 32")
     checks.choice(op, "form", form, FORMS)
-    out = np.empty(shape, np.float32)
-    checks.kernel(op, backend)(seed, gate_index, form, y0, x0, out)
-    return out
+    return Call(op, backend).fill(seed, gate_index, form, y0, x0, shape=shape)

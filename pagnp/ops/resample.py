@@ -5,12 +5,13 @@ import numpy as np
 from pagnp.backends.base import BackendLike
 from pagnp.errors import UsageError
 from pagnp.ops import checks
+from pagnp.ops.call import Call
 from pagnp.ops.conv import conv_transpose2d
-from pagnp.types import Pair, Size, Tensor
+from pagnp.types import AnyTensor, Pair, Size, Tensor
 
 
 def bilinear(
-    x: Tensor,
+    x: AnyTensor,
     *,
     size: Size | None = None,
     scale: Pair | None = None,
@@ -27,14 +28,13 @@ def bilinear(
     Numerics: EXACT; source positions from integers, then fma(w, b-a, a) along x, along y (docs/NUMERICS.md).
     Raises:   DtypeError, ShapeError, UsageError.
     """
-    x = checks.tensor("bilinear", "x", x)
-    out = _allocate("bilinear", x, size, scale)
-    checks.kernel("bilinear", backend, threads)(x, bool(align_corners), out)
-    return out
+    call = Call("bilinear", backend, threads)
+    x = call.tensor("x", x)
+    return call.fill(x, bool(align_corners), shape=_shape("bilinear", x, size, scale))
 
 
 def nearest(
-    x: Tensor,
+    x: AnyTensor,
     *,
     size: Size | None = None,
     scale: Pair | None = None,
@@ -49,13 +49,12 @@ def nearest(
     Numerics: EXACT; source min(floor(f32(o) * (f32(in)/f32(out))), in-1), values moved.
     Raises:   DtypeError, ShapeError, UsageError.
     """
-    x = checks.tensor("nearest", "x", x)
-    out = _allocate("nearest", x, size, scale)
-    checks.kernel("nearest", backend)(x, out)
-    return out
+    call = Call("nearest", backend)
+    x = call.tensor("x", x)
+    return call.fill(x, shape=_shape("nearest", x, size, scale))
 
 
-def bilinear_deconv(x: Tensor, factor: int, *, backend: BackendLike = "numpy", threads: int | None = None) -> Tensor:
+def bilinear_deconv(x: AnyTensor, factor: int, *, backend: BackendLike = "numpy", threads: int | None = None) -> Tensor:
     """Upsample `x` by an even factor with a depthwise transposed convolution of bilinear weights.
 
     x        (n, h, w, c) float32
@@ -65,10 +64,10 @@ def bilinear_deconv(x: Tensor, factor: int, *, backend: BackendLike = "numpy", t
     Raises:   DtypeError, ShapeError, UsageError.
     Source:   Long et al. 2015; the deconvolution of the PAG authors' models.
     """
-    x = checks.tensor("bilinear_deconv", "x", x)
+    channels = Call("bilinear_deconv", backend, threads).tensor("x", x).shape[3]
     plane = bilinear_deconv_weight(factor)
-    weight = np.ascontiguousarray(np.broadcast_to(plane[:, :, None, None], (*plane.shape, x.shape[3], 1)))
-    place = {"stride": factor, "padding": factor // 2, "groups": x.shape[3]}
+    weight = np.ascontiguousarray(np.broadcast_to(plane[:, :, None, None], (*plane.shape, channels, 1)))
+    place = {"stride": factor, "padding": factor // 2, "groups": channels}
     return conv_transpose2d(x, weight, **place, backend=backend, threads=threads)
 
 
@@ -85,7 +84,7 @@ def bilinear_deconv_weight(factor: int) -> Tensor:
     return (w[:, None] * w[None, :]).astype(np.float32)
 
 
-def _allocate(op, x, size, scale):
+def _shape(op, x, size, scale):
     if (size is None) == (scale is None):
         raise UsageError(f"{op}: give size=(h, w) or scale=, one of them")
     if size is None:
@@ -93,4 +92,4 @@ def _allocate(op, x, size, scale):
         size = x.shape[1] * scale[0], x.shape[2] * scale[1]
     else:
         size = checks.pair(op, "size", size)
-    return np.empty((x.shape[0], *size, x.shape[3]), np.float32)
+    return x.shape[0], *size, x.shape[3]

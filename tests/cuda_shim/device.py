@@ -10,6 +10,7 @@ import numpy as np
 from cuda_shim import build
 from cuda_shim.library import KernelError, Kernels
 
+from pagnp import gpuarrays
 from pagnp.backends.base import Backend
 from pagnp.backends.gpu import SIGNATURES, table
 from pagnp.backends.gpu.conv_tiles import CUDA
@@ -40,6 +41,10 @@ class ShimArray(np.ndarray):
     __array_function__ = __setitem__ = __bool__ = __int__ = __float__ = __index__ = __iter__ = _refuse
     item = tolist = tobytes = fill = copy = astype = sum = any = all = min = max = nonzero = _refuse
 
+    @property
+    def __cuda_array_interface__(self):
+        return {**self.__array_interface__, "version": 3, "stream": None}
+
 
 class CudaArray:
     """What another library's array on the GPU looks like: __cuda_array_interface__ and no more."""
@@ -50,6 +55,21 @@ class CudaArray:
     @property
     def __cuda_array_interface__(self):
         return {**self.array.__array_interface__, "version": 3, "stream": 1}
+
+
+class _AsOfHost:
+    """An array of the device as NumPy takes it: memory of the host, which it is."""
+
+    def __init__(self, value, interface=None):
+        self.value = value
+        if interface is not None:
+            self.__array_interface__ = interface
+
+    def __dlpack__(self, **options):
+        return self.value.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return 1, 0
 
 
 class ShimDevice(Device):
@@ -99,9 +119,11 @@ class ShimDevice(Device):
         return self.memory - self.taken
 
     def adopt(self, value):
-        if isinstance(value, ShimArray):
-            return value
-        return value.array.view(ShimArray) if isinstance(value, CudaArray) else None
+        if isinstance(value, ShimArray) or not gpuarrays.on_gpu(value):
+            return value if isinstance(value, ShimArray) else None
+        if hasattr(value, "__cuda_array_interface__"):
+            return np.asarray(_AsOfHost(value, value.__cuda_array_interface__)).view(ShimArray)
+        return np.from_dlpack(_AsOfHost(value)).view(ShimArray)
 
     def launch(self, kernel, grid, block, args, shared=0):
         arrays = [arg for arg in args if isinstance(arg, np.ndarray)]

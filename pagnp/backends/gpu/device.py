@@ -109,6 +109,14 @@ class Device(ABC):
         Raises: BackendError if it lies on another GPU.
         """
 
+    @contextmanager
+    def on_stream(self, stream: int) -> Iterator[None]:
+        """Inside the block, in this thread, queue all work on the caller's CUDA stream.
+
+        stream  as in __cuda_array_interface__: 1 the default stream, 2 that of the thread, else an address
+        """
+        yield
+
     def empty(self, shape: Sequence[int] | int, dtype: Any = np.float32) -> DeviceArray:
         """Return an array of any content: in a run with `reusing`, that of the run before."""
         shape = (shape,) if isinstance(shape, int) else tuple(int(side) for side in shape)

@@ -130,9 +130,18 @@ def _steps(shape, axes):
     return [*[0] * (axes - len(steps)), *reversed(steps)]
 
 
+def _image(array, image):
+    """Return (h, w, c) of one image, or of the only one, which is taken for all."""
+    return (array[image : image + 1] if array.shape[0] > 1 else array).reshape(array.shape[1:])
+
+
 def compare(device, a, b, op, out):
     """out = a op b; op is gt, ge, lt, le, eq or ne."""
     if not out.size:
+        return
+    if out.ndim == 4 and out.shape[3] > 1:  # no gate's comparison: the kernel knows three axes, so image by image
+        for image in range(out.shape[0]):
+            compare(device, *(_image(array, image) for array in (a, b)), op, _image(out, image))
         return
     kernel = "compare_i32" if a.dtype == np.int32 else "compare_f32"
     h, w = out.shape[1:3]

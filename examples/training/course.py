@@ -64,8 +64,9 @@ class Course:
         return self.step / self.steps
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint under a temporary name, then give it its own."""
-        state = {name: getattr(self, name).state_dict() for name in ("net", "average", "optimizer")}
+        """Write a checkpoint under a temporary name, then give it its own; of a finished course the average is kept."""
+        parts = ("average",) if self.step == self.steps else ("net", "average", "optimizer")
+        state = {name: getattr(self, name).state_dict() for name in parts}
         state |= {
             "step": self.step,
             "steps": self.steps,
@@ -83,8 +84,10 @@ class Course:
         for name, mine in (("steps", self.steps), ("seed", self.seed), ("stage", self.name)):
             if state[name] != mine:
                 raise DataError(f"{path}: a course with {name} {state[name]}, not {mine}; choose another --work")
-        for name in ("net", "average", "optimizer"):
-            getattr(self, name).load_state_dict(state[name])
+        self.net.load_state_dict(state.get("net", state["average"]))
+        self.average.load_state_dict(state["average"])
+        if "optimizer" in state:
+            self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]
 
     def take_step(self) -> dict[str, float]:

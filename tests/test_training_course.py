@@ -93,9 +93,14 @@ def test_gates_start_from_the_dense_network_and_the_model_runs_in_pagnp(road, de
     assert all(torch.equal(own[name], value) for name, value in given.items())
     assert {name.split(".")[2] for name in own.keys() - given.keys()} == {"gate"}
     assert run(road, tmp_path / "pag", *gated, "--export", str(tmp_path / "pag.h5")) == train.DONE
-    picture = np.asarray(Image.open(road / "images/val/0.png"))
-    result = pagnp.load(tmp_path / "pag.h5")(picture)
+    model = pagnp.load(tmp_path / "pag.h5")
+    result = model(np.asarray(Image.open(road / "images/val/0.png")))
     assert result.outputs["segmentation"].shape == (60, 64) and len(result.masks) == 8
+    scores = train.prepare(args).score(train.READERS["camvid"](road, "val"))
+    labels = [np.asarray(Image.open(road / f"labels/val/{k}.png")) for k in range(2)]
+    found = [model(np.asarray(Image.open(road / f"images/val/{k}.png"))).outputs["segmentation"] for k in range(2)]
+    right = np.mean([f == label for f, label in zip(found, labels, strict=True)])
+    assert scores["segmentation.accuracy"] == pytest.approx(right, abs=0.005)  # torch and pagnp see the same network
     out = capsys.readouterr().out
     assert "segmentation.miou" in out and "keep.layer1.0.gate" in out and "left" in out
     columns = (tmp_path / "pag/log.csv").read_text().splitlines()[0].split(",")

@@ -13,8 +13,8 @@ extern "C" __global__ void conv2d_f32_plain(const float* x, const float* weight,
                                             int h_out, int w_out, int c_out, int k_h, int k_w, int stride_y,
                                             int stride_x, int top, int left, int dilation_y, int dilation_x, int groups,
                                             int width) {
-    const long long i = element_index() / c_out;
-    const int co = (int)(element_index() % c_out);
+    const long long i = conv_quotient(element_index(), c_out);
+    const int co = (int)(element_index() - i * c_out);
     if (i >= conv_rows(rows, count, flags)) return;
     const ConvPlace place = conv_place(i, sites, flags, h_out, w_out);
     const int c_in_group = c_in / groups, c_out_group = c_out / groups;

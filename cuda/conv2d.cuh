@@ -22,13 +22,18 @@ __device__ __forceinline__ long long conv_rows(long long rows, const int* count,
     return flags & CONV_COUNTED ? (long long)*count : rows;
 }
 
+// a / b for 0 <= a, 0 < b: most sizes fit into 32 bits, and 64 take several times as long.
+__device__ __forceinline__ long long conv_quotient(long long a, int b) {
+    return a >> 32 ? a / b : (long long)((unsigned)a / (unsigned)b);
+}
+
 __device__ __forceinline__ ConvPlace conv_place(long long i, const int* sites, int flags, int h_out, int w_out) {
     const long long site = flags & CONV_SITES ? (long long)sites[i] : i;
     ConvPlace place;
-    place.image = site / ((long long)h_out * w_out);
-    const int inside = (int)(site - place.image * h_out * w_out);
-    place.oy = inside / w_out;
-    place.ox = inside - place.oy * w_out;
+    const long long line = conv_quotient(site, w_out);
+    place.image = conv_quotient(line, h_out);
+    place.oy = (int)(line - place.image * h_out);
+    place.ox = (int)(site - line * w_out);
     place.row = (flags & CONV_SITES) && !(flags & CONV_SCATTERED) ? i : site;
     return place;
 }

@@ -1,5 +1,5 @@
-// What a run does between its ops (pagnp/backends/hostflow.py): one thread an element of out, of which there are `size`.
-// Numerics: EXACT. Masks hold 0 and 1.
+// What a run does between its ops (pagnp/backends/hostflow.py): one thread an element of out.
+// Numerics: EXACT. Masks hold 0 and 1. size: elements of out
 #include "contract.cuh"
 #include "threads.cuh"
 #include "nearest.cuh"

@@ -3,7 +3,8 @@
 #include "threads.cuh"
 
 // gumbel_noise_f32: one thread for the up to four channels that take the words of one counter.  out (h, w, k_channels)
-// Pixel (y0 + oy, x0 + ox), channel k takes word k & 3 of counter (ox, oy, k >> 2, gate_index). form: 0 kong2018, 1 torch
+// Pixel (y0 + oy, x0 + ox), channel k takes word k & 3 of counter (ox, oy, k >> 2, gate_index).
+// form: 0 kong2018, 1 torch
 extern "C" __global__ void gumbel_noise_f32(float* out, long long h, long long w, long long k_channels,
                                             unsigned seed_low, unsigned seed_high, unsigned gate_index, long long y0,
                                             long long x0, int form) {

@@ -6,6 +6,8 @@
 #include "float4.cuh"
 #include "nearest.cuh"
 
+#define BILINEAR_ROWS 4  // pagnp/backends/gpu/resample.py has the same number
+
 // The two source indices of an output index, and the weight of the second: from integers.
 struct Position {
     long long first, second;
@@ -33,7 +35,7 @@ __device__ __forceinline__ float between(float weight, float a, float b) {
     return __fmaf_rn(weight, __fsub_rn(b, a), a);
 }
 
-__device__ __forceinline__ float4 between_4(float weight, float4 a, float4 b) {
+__device__ __forceinline__ float4 between(float weight, float4 a, float4 b) {
     return make_float4(between(weight, a.x, b.x), between(weight, a.y, b.y), between(weight, a.z, b.z),
                        between(weight, a.w, b.w));
 }
@@ -54,21 +56,59 @@ extern "C" __global__ void bilinear_f32(const float* x, float* out, long long si
     out[i] = between(py.weight, t, u);
 }
 
-extern "C" __global__ void bilinear_f32_v4(const float* x, float* out, long long size, long long band_in,
-                                           long long w_in, long long c, long long band_out, long long w_out,
-                                           long long first_in, long long h_in, long long first_out, long long h_out,
-                                           int align_corners) {
-    const long long i = quad_index();
-    if (i >= size) return;
-    const long long channel = i % c, pixel = i / c;
-    const long long ox = pixel % w_out, row = pixel / w_out % band_out, image = pixel / w_out / band_out;
-    const Position py = position(first_out + row, h_in, h_out, align_corners);
-    const Position px = position(ox, w_in, w_out, align_corners);
-    const float* upper = x + (image * band_in + py.first - first_in) * w_in * c + channel;
-    const float* lower = x + (image * band_in + py.second - first_in) * w_in * c + channel;
-    const float4 t = between_4(px.weight, load_4(upper + px.first * c), load_4(upper + px.second * c));
-    const float4 u = between_4(px.weight, load_4(lower + px.first * c), load_4(lower + px.second * c));
-    store_4(out + i, between_4(py.weight, t, u));
+template <typename Values>
+__device__ __forceinline__ Values load_values(const float* x) {
+    return *reinterpret_cast<const Values*>(x);
+}
+
+// The same with a thread for one place (of one or four channels) in BILINEAR_ROWS rows, one below the other: to find the
+// source of an output takes longer than to read it. A block has one group of rows and finds their sources once.
+template <typename Values>
+__device__ __forceinline__ void bilinear_rows(const float* x, float* out, long long size, long long band_in,
+                                              long long w_in, long long c, long long band_out, long long w_out,
+                                              long long first_in, long long h_in, long long first_out,
+                                              long long h_out, int align_corners) {
+    __shared__ Position vertical[BILINEAR_ROWS];
+    const int together = sizeof(Values) / sizeof(float);
+    const long long width = w_out * c, rows = size / width;
+    const long long blocks = (width / together + blockDim.x - 1) / blockDim.x;  // of a group
+    const long long first = blockIdx.x / blocks * BILINEAR_ROWS;
+    const long long i = (blockIdx.x % blocks * blockDim.x + threadIdx.x) * together;
+    if (threadIdx.x < BILINEAR_ROWS)
+        vertical[threadIdx.x] = position(first_out + (first + threadIdx.x) % band_out, h_in, h_out, align_corners);
+    __syncthreads();
+    if (i >= width) return;
+    const Position px = position(i / c, w_in, w_out, align_corners);
+    const long long left = px.first * c + i % c, right = px.second * c + i % c;
+    long long image = first / band_out, row = first % band_out;
+    for (int k = 0; k < BILINEAR_ROWS && first + k < rows; ++k) {
+        const Position py = vertical[k];
+        const float* upper = x + (image * band_in + py.first - first_in) * w_in * c;
+        const float* lower = x + (image * band_in + py.second - first_in) * w_in * c;
+        const Values t = between(px.weight, load_values<Values>(upper + left), load_values<Values>(upper + right));
+        const Values u = between(px.weight, load_values<Values>(lower + left), load_values<Values>(lower + right));
+        *reinterpret_cast<Values*>(out + (first + k) * width + i) = between(py.weight, t, u);
+        if (++row == band_out) {
+            row = 0;
+            ++image;
+        }
+    }
+}
+
+extern "C" __global__ void bilinear_f32_rows(const float* x, float* out, long long size, long long band_in,
+                                             long long w_in, long long c, long long band_out, long long w_out,
+                                             long long first_in, long long h_in, long long first_out,
+                                             long long h_out, int align_corners) {
+    bilinear_rows<float>(x, out, size, band_in, w_in, c, band_out, w_out, first_in, h_in, first_out, h_out,
+                         align_corners);
+}
+
+extern "C" __global__ void bilinear_f32_rows_v4(const float* x, float* out, long long size, long long band_in,
+                                                long long w_in, long long c, long long band_out, long long w_out,
+                                                long long first_in, long long h_in, long long first_out,
+                                                long long h_out, int align_corners) {
+    bilinear_rows<float4>(x, out, size, band_in, w_in, c, band_out, w_out, first_in, h_in, first_out, h_out,
+                          align_corners);
 }
 
 extern "C" __global__ void nearest_f32(const float* x, float* out, long long size, long long band_in, long long w_in,

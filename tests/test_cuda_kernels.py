@@ -2,6 +2,7 @@
 in several orders of threads, with asynchronous copies at once or as late as allowed, from aligned and other memory.
 """
 
+import contextlib
 import functools
 import itertools
 import os
@@ -11,12 +12,15 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from conftest import SUMMARY
+from conv_tile_rows import ROWS as TILE_ROWS
+from conv_tile_rows import takes
 from cuda_shim import build, declarations
 from cuda_shim.device import compiled, shim_backend
 from device_rows import CAPACITY, COUNTS, counted_rows, flow_rows, masks, sited
 
 from pagnp.backends.base import get_backend
 from pagnp.backends.gpu import SIGNATURES
+from pagnp.backends.gpu.conv_tiles import CUDA
 from pagnp.backends.gpu.device import Sites
 from pagnp.backends.gpu.signature import CUPY
 from pagnp.contract import compare
@@ -76,6 +80,47 @@ def test_kernel_is_free_of_races_and_stays_inside_its_arrays(case, backend):
     runcase.run(case, on_host_arrays(backend(way, checked=True), way["offset"]))
 
 
+@contextlib.contextmanager
+def only(device, *tiles):
+    """Inside the block, convolutions use one of these tile kernels, or none."""
+    before, device.conv_tiles = device.conv_tiles, tiles
+    try:
+        yield
+    finally:
+        device.conv_tiles = before
+
+
+@functools.cache
+def numpys(case):
+    """Return what the NumPy backend makes of a row."""
+    return runcase.run(case, NUMPY)[0]
+
+
+@pytest.mark.parametrize("tile", (None, *CUDA), ids=lambda tile: tile.kernel if tile else "plain")
+def test_tile_agrees_with_numpy(tile, backend):
+    """Each tile kernel by itself on all rows that it can compute: all in shuffled order, some in the others."""
+    convs = [case for case in (*ROWS, *TILE_ROWS) if "conv" in case.op]
+    rows = convs[::3] if tile is None else [case for case in convs if takes(tile, case)]
+    for way, step in zip(WAYS, (5, 5, 1), strict=True):
+        chosen = backend(way)
+        kernels = on_host_arrays(chosen, way["offset"])
+        with only(chosen.arrays, *(() if tile is None else (tile,))):
+            for case in rows[::step]:
+                problems = runcase.check_same(case, "shim", kernels, numpys(case))
+                if problems:
+                    pytest.fail("\n".join([str(way), *problems]), pytrace=False)
+
+
+@pytest.mark.parametrize("tile", CUDA, ids=lambda tile: tile.kernel)
+def test_tile_is_free_of_races_and_stays_inside_its_arrays(tile, backend):
+    rows = [case for case in TILE_ROWS if takes(tile, case)]
+    for way, start in zip(WAYS, range(3), strict=True):
+        chosen = backend(way, checked=True)
+        with only(chosen.arrays, tile):
+            for case in rows[start::9]:
+                runcase.run(case, on_host_arrays(chosen, way["offset"]))
+
+
 @pytest.mark.parametrize("way", WAYS, ids=WAY_IDS)
 @pytest.mark.parametrize("row", flow_rows(), ids=lambda row: row.id)
 def test_flow_agrees_with_numpy(row, way, backend):
@@ -126,7 +171,18 @@ def test_sites_are_listed_in_order(way, backend):
 @pytest.mark.parametrize("c", (1, 5, 8, 64))
 def test_rows_at_counted_sites(c, way, backend):
     """Convolutions, gathers and scatters at sites of which the host does not know the number."""
-    chosen = backend(way)
+    check_counted_sites(c, way, backend(way))
+
+
+@pytest.mark.parametrize("tile", CUDA, ids=lambda tile: tile.kernel)
+def test_tile_at_counted_sites(tile, backend):
+    chosen = backend(WAYS[2])
+    with only(chosen.arrays, tile):
+        check_counted_sites(36, WAYS[2], chosen)
+
+
+def check_counted_sites(c, way, chosen):
+    """Fail unless only the rows of the first sites are written, and rightly."""
     device = chosen.arrays
     listed, arrays, calls = sited(c)
     there = {name: moved(device, array, way["offset"]) for name, array in arrays.items()}

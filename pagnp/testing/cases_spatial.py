@@ -188,6 +188,7 @@ def _large_rows():
     yield _row("max_pool2d", 35, 61, 67, seed=58, k=3, stride=2, padding=1)
     yield _row("avg_pool2d", 35, 61, 67, seed=58, k=3, stride=1, padding=1)
     yield _row("bilinear", 19, 23, 29, seed=58, size=(92, 116))
+    yield from (_row("bilinear", 7, 13, 17, seed=58, n=2, size=(97, 53), align_corners=a) for a in (False, True))
     yield _row("nearest", 19, 23, 29, seed=58, size=(92, 116))
     yield _row("concat", 52, 61, 67, seed=58, parts=(19, 33))
     yield _row("pad", 33, 61, 67, seed=58, padding=(1, 2, 3, 4))

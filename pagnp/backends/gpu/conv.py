@@ -2,7 +2,7 @@
 
 from pagnp.backends.gpu.conv_tiles import CUDA, Tile, choose
 from pagnp.backends.gpu.conv_weights import NARROW, PackedWeight, pack
-from pagnp.backends.gpu.device import Sites
+from pagnp.backends.gpu.device import BLOCK, Sites
 from pagnp.backends.gpu.signature import CUPY, signatures
 
 # Bits of `flags`; cuda/conv2d.cuh has the same numbers. What they do not name is not read, and may be null.
@@ -10,22 +10,27 @@ SCALE, BIAS, RESIDUAL, RELU = 1, 2, 4, 8
 SITES, SCATTERED, COUNTED = 16, 32, 64  # output pixels sites[:rows]; into rows sites[i]; only the first *count of them
 ALIGNED = 128  # four channels of out and residual can be moved at once
 
+QUAD = 4  # floats of a 16-byte access
+MOST_LINES = 65535  # blocks in grid.y
+
 # weight  PackedWeight.matrix, of `width` columns a group;  rows  output pixels: n*h_out*w_out, or the sites' capacity
-_CONV2D = """
-    (f32* x, f32* weight, f32* scale, f32* shift, f32* bias, f32* residual, f32* out, i32* sites, i32* count,
-    i64 rows, i32 flags, i32 h_in, i32 w_in, i32 c_in, i32 h_out, i32 w_out, i32 c_out, i32 k_h, i32 k_w,
-    i32 stride_y, i32 stride_x, i32 top, i32 left, i32 dilation_y, i32 dilation_x, i32 groups, i32 width)
-"""
+_CONV2D = """(f32* x, f32* weight, f32* scale, f32* shift, f32* bias, f32* residual, f32* out, i32* sites, i32* count,
+              i64 rows, i32 flags, i32 h_in, i32 w_in, i32 c_in, i32 h_out, i32 w_out, i32 c_out, i32 k_h, i32 k_w,
+              i32 stride_y, i32 stride_x, i32 top, i32 left, i32 dilation_y, i32 dilation_x, i32 groups, i32 width)"""
+_TRANSPOSE = """(f32* x, f32* weight, f32* scale, f32* shift, f32* bias, f32* residual, f32* out, i64 rows, i32 flags,
+                 i32 h_in, i32 w_in, i32 c_in, i32 h_out, i32 w_out, i32 c_out, i32 k_h, i32 k_w, i32 stride_y,
+                 i32 stride_x, i32 top, i32 left, i32 dilation_y, i32 dilation_x, i32 groups)"""
+_DEPTHWISE = "conv2d_f32_depthwise"
+_DEPTHWISE_TRANSPOSE = "conv_transpose2d_f32_depthwise"
 KERNELS = {
-    **signatures("conv2d", f"conv2d_f32_plain{_CONV2D.strip()}"),
-    **signatures("conv2d_tile", "".join(f"{tile.kernel}{_CONV2D.strip()}" for tile in CUDA), (CUPY,)),
+    **signatures("conv2d", f"conv2d_f32_plain{_CONV2D}"),
+    **signatures("conv2d_tile", "".join(f"{tile.kernel}{_CONV2D}" for tile in CUDA), (CUPY,)),
+    **signatures("conv2d_depthwise", f"{_DEPTHWISE}{_CONV2D} {_DEPTHWISE}_v4{_CONV2D}", (CUPY,)),
+    **signatures("conv_transpose2d", f"conv_transpose2d_f32_plain{_TRANSPOSE}"),
     **signatures(
-        "conv_transpose2d",
-        """
-        conv_transpose2d_f32_plain(f32* x, f32* weight, f32* scale, f32* shift, f32* bias, f32* residual, f32* out,
-            i64 rows, i32 flags, i32 h_in, i32 w_in, i32 c_in, i32 h_out, i32 w_out, i32 c_out, i32 k_h, i32 k_w,
-            i32 stride_y, i32 stride_x, i32 top, i32 left, i32 dilation_y, i32 dilation_x, i32 groups)
-        """,
+        "conv_transpose2d_depthwise",
+        f"{_DEPTHWISE_TRANSPOSE}{_TRANSPOSE} {_DEPTHWISE_TRANSPOSE}_v4{_TRANSPOSE}",
+        (CUPY,),
     ),
 }
 
@@ -48,20 +53,24 @@ def conv2d(device, x, packed, scale, shift, bias, residual, relu, sites, stride,
     rows = x.shape[0] * size[0] * size[1] if places is None else places.shape[0]
     if not rows:
         return
+    c_out = packed.shape[3]
     flags = _epilogue_flags(scale, bias, residual, relu)
+    if c_out // groups % QUAD == 0 and _aligned(device, out, residual):
+        flags |= ALIGNED
     if places is not None:
         flags |= SITES | (SCATTERED if out.ndim == 4 else 0) | (0 if count is None else COUNTED)
-    if _aligned(device, packed.shape[3] // groups, out, residual):
-        flags |= ALIGNED
     arrays = (x, packed.matrix, scale, shift, bias, residual, out, places, count)
     geometry = _geometry(x, size, packed.shape, stride, padding, dilation, groups)
     args = (*arrays, rows, flags, *geometry, packed.width)
+    if _is_depthwise(device, x, c_out, groups):
+        wide = c_out % QUAD == 0 and _aligned(device, x, packed.matrix, out)
+        device.launch_elements(f"{_DEPTHWISE}_v4" if wide else _DEPTHWISE, rows * c_out // (QUAD if wide else 1), args)
+        return
     tile = _tile(device, x, packed, rows if count is None else max(1, rows // 2))
     if tile is None:
-        device.launch_elements("conv2d_f32_plain", rows * packed.shape[3], args)
+        device.launch_elements("conv2d_f32_plain", rows * c_out, args)
         return
-    c_group = packed.shape[3] // groups
-    grid = (-(-rows // tile.rows) * -(-c_group // tile.columns), 1, groups)
+    grid = (-(-rows // tile.rows) * -(-(c_out // groups) // tile.columns), 1, groups)
     device.launch(tile.kernel, grid, tile.threads, args, tile.shared)
 
 
@@ -70,12 +79,20 @@ def conv_transpose2d(device, x, weight, scale, shift, bias, residual, relu, stri
 
     Numerics: EXACT; terms are the ky (kx) ascending with (oy + top - ky*dilation) % stride == 0, then ci.
     """
-    shape = (*weight.shape[:2], weight.shape[2], out.shape[3])
-    rows = out.shape[0] * out.shape[1] * out.shape[2]
+    n, h_out, w_out, c_out = out.shape
+    rows = n * h_out * w_out
+    if not rows:
+        return
     flags = _epilogue_flags(scale, bias, residual, relu)
-    geometry = _geometry(x, out.shape[1:3], shape, stride, padding, dilation, groups)
+    geometry = _geometry(x, (h_out, w_out), (*weight.shape[:3], c_out), stride, padding, dilation, groups)
     args = (x, weight, scale, shift, bias, residual, out, rows, flags, *geometry)
-    device.launch_elements("conv_transpose2d_f32_plain", rows * out.shape[3], args)
+    if not _is_depthwise(device, x, c_out, groups):
+        device.launch_elements("conv_transpose2d_f32_plain", rows * c_out, args)
+        return
+    wide = c_out % QUAD == 0 and _aligned(device, x, weight, out)
+    along = w_out * c_out // (QUAD if wide else 1)
+    grid = (-(-along // BLOCK), min(n * h_out, MOST_LINES))
+    device.launch(f"{_DEPTHWISE_TRANSPOSE}_v4" if wide else _DEPTHWISE_TRANSPOSE, grid, BLOCK, args)
 
 
 def _tile(device, x, packed: PackedWeight, rows) -> Tile | None:
@@ -83,15 +100,20 @@ def _tile(device, x, packed: PackedWeight, rows) -> Tile | None:
     c_group = packed.shape[3] // packed.groups
     if packed.groups > 1 and c_group < NARROW:
         return None
-    wide = packed.shape[2] % 4 == 0 and device.pointer(x) % 16 == 0
+    wide = packed.shape[2] % QUAD == 0 and _aligned(device, x)
     tiles = tuple(tile for tile in device.conv_tiles if wide or tile.vector == 1)
     terms = packed.shape[0] * packed.shape[1] * packed.shape[2]
     return choose(tiles, rows, c_group, packed.groups, terms, device.multiprocessors) if tiles else None
 
 
-def _aligned(device, c_group, out, residual):
-    """Tell whether four channels of a group lie at addresses that are multiples of 16."""
-    return c_group % 4 == 0 and not any(device.pointer(array) % 16 for array in (out, residual) if array is not None)
+def _is_depthwise(device, x, c_out, groups):
+    """Tell whether each group has one channel, and the device kernels for that, and leave to use them."""
+    return device.name == CUPY and device.conv_tiles and x.shape[3] == c_out == groups > 1
+
+
+def _aligned(device, *arrays):
+    """Tell whether all arrays start at multiples of 16 bytes; None counts as one that does."""
+    return not any(device.pointer(array) % 16 for array in arrays if array is not None)
 
 
 def _epilogue_flags(scale, bias, residual, relu):

@@ -56,7 +56,7 @@ class Device(ABC):
     """One GPU. Everything is in the order of the caller's stream; only `to_host` waits.
 
     name             of the backend;  description  what the GPU is called;  multiprocessors  how many it has
-    conv_tiles       the tile kernels of conv2d that it may use; none: the plain one only
+    conv_tiles       the tile kernels of conv2d that it may use; none: plain kernels only
     can_record       True if `record` and `replay` work
     """
 

@@ -25,5 +25,10 @@ def launch_rows(device, kernel, size, c, floats, args):
     c       how many neighbouring floats stay together: a multiple of 4 in the wide variant
     floats  the arrays that it reads and writes 16 bytes at a time, from an address that is a multiple of 16
     """
-    wide = device.name != NUMBA and c % QUAD == 0 and all(device.pointer(array) % 16 == 0 for array in floats)
+    wide = is_wide(device, c, *floats)
     device.launch_elements(f"{kernel}_v4" if wide else kernel, size // QUAD if wide else size, args)
+
+
+def is_wide(device, c, *floats):
+    """Tell whether kernels may move four floats of `floats` at once."""
+    return device.name != NUMBA and c % QUAD == 0 and all(device.pointer(array) % 16 == 0 for array in floats)

@@ -1,0 +1,151 @@
+"""Train a PAG network by a recipe: first dense, then with gates at a target rate; on a CPU or a GPU.
+
+    python examples/train.py examples/configs/camvid.toml --data CAMVID --work runs/camvid-dense
+    python examples/train.py examples/configs/camvid.toml --data CAMVID --work runs/camvid-pag70 \
+        --stage pag --rho 0.7 --start runs/camvid-dense --export camvid-pag70.h5
+
+CAMVID is the folder with images/ and labels/. Stopping is harmless: the same command goes on from the last checkpoint
+and ends with the same weights. In the folder of --work are checkpoint.pt, log.csv (losses) and scores.csv (the scores
+of the running average on the validation split). The test split is read by --evaluate test and by nothing else.
+"""
+
+# ruff: noqa: E402 - torch reads the environment when it is imported
+import argparse
+import dataclasses
+import os
+import sys
+import time
+from pathlib import Path
+
+# Threads that spin while they wait cost ten times the step on a machine with other work to do.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout that is not installed
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import torch
+from training import bsds, camvid, room_scenes
+from training.augment import normalise
+from training.config import STAGES, load
+from training.course import Course
+from training.dataset import DataError
+from training.progress import Log, Window, line
+
+from pagnp.errors import PagnpError
+
+READERS = {"camvid": camvid.dataset, "bsds": bsds.dataset, "rooms": room_scenes.dataset}
+CHECKPOINT = "checkpoint.pt"
+DONE, STOPPED = 0, 3  # exit codes: the course is at its end; --stop-after came first
+
+
+def parse(arguments=None):
+    """Parse the command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", type=Path, help="a file of examples/configs")
+    parser.add_argument("--data", type=Path, required=True, help="the data set's folder")
+    parser.add_argument("--work", type=Path, required=True, help="folder for the checkpoint and the logs")
+    parser.add_argument("--stage", choices=STAGES, default="dense")
+    parser.add_argument("--rho", type=float, help="share of the pixels each gate should compute (stage pag)")
+    parser.add_argument("--start", type=Path, help="folder of a finished course whose weights this one starts from")
+    parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="change the config")
+    parser.add_argument("--stop-after", type=float, help="stop after so many minutes, with a checkpoint")
+    parser.add_argument("--evaluate", choices=("val", "test"), help="only score the checkpoint's running average")
+    parser.add_argument("--export", type=Path, help="write the model file when the course is at its end")
+    parser.add_argument("--checkpoint-every", type=float, default=3, help="minutes between checkpoints")
+    parser.add_argument("--score-every", type=int, default=20, help="epochs between scores on the validation split")
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 until the last part of the course")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
+    parser.add_argument("--ahead", type=int, default=0, help="threads that prepare batches ahead (for a GPU: 8)")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(arguments)
+
+
+def prepare(args):
+    """Make the course of the command line, taken up where it was left."""
+    config = load(args.config, args.set)
+    if args.stage not in config.stages:
+        raise DataError(f"{args.config}: no [{args.stage}]")
+    if args.rho is not None:
+        stage = dataclasses.replace(config.stages[args.stage], rho=args.rho)
+        config = dataclasses.replace(config, stages={**config.stages, args.stage: stage})
+    data = READERS[config.dataset](args.data, config.train_split)
+    course = Course(config, args.stage, data, args.seed, args.device, args.bf16, args.ahead)
+    checkpoint = args.work / CHECKPOINT
+    if checkpoint.exists():
+        course.load(checkpoint)
+        print(f"{checkpoint}: step {course.step} of {course.steps}, {course.seconds / 60:.1f} minutes", flush=True)
+    elif args.evaluate:
+        raise DataError(f"{checkpoint}: missing; nothing to score")
+    elif args.start:
+        course.start_from(args.start / CHECKPOINT)
+    return course
+
+
+def train(course, val, args):
+    """Take the steps that are left; return False if the time was up first."""
+    began = saved = time.monotonic()
+    log, scores = (Log(args.work / f"{name}.csv", course.step) for name in ("log", "scores"))
+    window = Window()
+    score_steps = args.score_every * course.steps // course.stage.epochs
+    while course.step < course.steps:
+        before = course.seconds
+        window.add(course.take_step(), course.seconds - before)
+        if course.step % 50 == 0 or course.step == course.steps:
+            means = window.take()
+            print(line(course.step, course.steps, window.pace, means), flush=True)
+            log.add({"step": course.step, "seconds": course.seconds, **means})
+        if course.step % score_steps == 0 or course.step == course.steps:
+            show(course.score(val), course, scores)
+        now = time.monotonic()
+        up = args.stop_after is not None and now - began > 60 * args.stop_after
+        if up or now - saved > 60 * args.checkpoint_every or course.step == course.steps:
+            course.save(args.work / CHECKPOINT)
+            saved = time.monotonic()
+        if up and course.step < course.steps:
+            return False
+    return True
+
+
+def show(found, course, log=None):
+    """Print scores; log them."""
+    print("  " + "  ".join(f"{name} {value:.4f}" for name, value in found.items()), flush=True)
+    if log is not None:
+        log.add({"step": course.step, "seconds": course.seconds, **found})
+
+
+def export_model(course, path):
+    """Write the model file; preprocessing, class names and colours come from the network's own specification."""
+    from pagnp.torch import export
+
+    net = course.average.to("cpu", memory_format=torch.contiguous_format).eval()
+    example = course.data[0]["image"][None, :, :128, :160].float() / 255
+    export(net, path, normalise(example))
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB")
+
+
+def main(arguments=None):
+    """Train, score, export; return the exit code."""
+    args = parse(arguments)
+    torch.set_num_threads(args.threads)
+    args.work.mkdir(parents=True, exist_ok=True)
+    try:
+        course = prepare(args)
+        val = READERS[course.config.dataset](args.data, args.evaluate or "val")
+        if args.evaluate:
+            show(course.score(val), course)
+            finished = course.step == course.steps
+        else:
+            size = sum(p.numel() for p in course.net.parameters()) / 1e6
+            print(f"{len(course.data)} scenes, {course.steps} steps, {size:.2f} M parameters", flush=True)
+            finished = train(course, val, args)
+            course.batches.close()
+        if args.export and finished:
+            export_model(course, args.export)
+    except (DataError, PagnpError, OSError) as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 1
+    return DONE if finished else STOPPED
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,128 @@
+"""Augmentation: one affine map for the image and all its truths, then colours; and the batches of a step."""
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from rooms.dataset import color_jitter
+from torch.nn import functional
+
+from .dataset import IGNORE, Dataset
+
+
+@dataclass(frozen=True)
+class Augment:
+    """How a scene is varied.
+
+    crop      (h, w) of what the network sees
+    scale     range of the zoom, drawn log-uniformly; where the crop is larger than the scene the rest is ignored
+    aspect    the width is stretched by up to this factor, either way
+    degrees   turned by up to so much, either way
+    mirror    flipped left to right half of the time
+    quarters  turned by 0, 90, 180 or 270 degrees first
+    """
+
+    crop: tuple[int, int]
+    scale: tuple[float, float] = (1.0, 1.0)
+    aspect: float = 1.0
+    degrees: float = 0.0
+    mirror: bool = True
+    quarters: bool = False
+
+
+def augment(scene: Mapping[str, torch.Tensor], rng: np.random.Generator, how: Augment) -> dict[str, torch.Tensor]:
+    """Vary one scene; the image is float32 in 0..1, and `inside` tells which pixels the scene covers."""
+    if how.quarters:
+        turns = int(rng.integers(4))
+        scene = {name: torch.rot90(value, turns, (-2, -1)) for name, value in scene.items()}
+    grid, flipped = sampling_grid(scene["image"].shape[-2:], rng, how)
+    out = {name: sample(value, grid, name) for name, value in scene.items()}
+    inside = ((grid[..., 0].abs() <= 1) & (grid[..., 1].abs() <= 1))[0]
+    out["image"] = color_jitter(out["image"], rng)
+    if "labels" in out:
+        out["labels"] = torch.where(inside, out["labels"], torch.full_like(out["labels"], IGNORE))
+    if "normals" in out and flipped:
+        out["normals"] = out["normals"] * torch.tensor([-1.0, 1.0, 1.0]).view(3, 1, 1)
+    out["inside"] = inside
+    return out
+
+
+def sampling_grid(size, rng, how):
+    """Draw where each pixel of the crop comes from: (1, h, w, 2) in grid_sample's coordinates, and whether mirrored."""
+    (h, w), (crop_h, crop_w) = size, how.crop
+    zoom = float(np.exp(rng.uniform(*np.log(how.scale))))
+    stretch = float(np.exp(rng.uniform(-1, 1) * np.log(how.aspect)))
+    angle = float(np.radians(rng.uniform(-1, 1) * how.degrees))
+    flipped = how.mirror and rng.random() < 0.5
+    view_h, view_w = crop_h / zoom, crop_w / zoom / stretch  # what the crop covers, in pixels of the scene
+    centers = [rng.uniform(-1, 1) * max(side - view, 0) / 2 for side, view in ((h, view_h), (w, view_w))]
+    if (view_h, view_w) == how.crop and not angle:  # no resampling: keep to whole pixels
+        centers = [
+            round(c + (side - view) / 2) - (side - view) / 2
+            for c, side, view in zip(centers, size, how.crop, strict=True)
+        ]
+    y = torch.linspace(-1 + 1 / crop_h, 1 - 1 / crop_h, crop_h).view(-1, 1) * (view_h / 2)
+    x = torch.linspace(-1 + 1 / crop_w, 1 - 1 / crop_w, crop_w).view(1, -1) * (view_w / 2 * (-1 if flipped else 1))
+    turned_y = y * np.cos(angle) + x * np.sin(angle) + centers[0]
+    turned_x = x * np.cos(angle) - y * np.sin(angle) + centers[1]
+    return torch.stack((turned_x / (w / 2), turned_y / (h / 2)), dim=-1)[None], flipped
+
+
+def sample(value, grid, name):
+    """Sample one map; truths take the nearest pixel, so that no class, line or depth is invented."""
+    planes = value[None] if value.dim() == 3 else value[None, None]
+    image = name == "image"
+    mode = "bilinear" if image else "nearest"
+    out = functional.grid_sample(planes.float(), grid, mode=mode, padding_mode="border", align_corners=False)[0]
+    if image:
+        return out / 255
+    out = out if value.dim() == 3 else out[0]
+    return out.to(value.dtype)
+
+
+def normalise(images: torch.Tensor) -> torch.Tensor:
+    """Turn float images (n, 3, h, w) in 0..1 into the network's input: torchvision's ImageNet statistics."""
+    mean = images.new_tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
+    std = images.new_tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+    return (images - mean) / std
+
+
+def batch_of_step(data: Dataset, step: int, batch: int, seed: int, how: Augment) -> dict[str, torch.Tensor]:
+    """Make the batch of a step; (seed, step) alone fix it, so a stopped course goes on as if it had not been."""
+    steps = steps_of_epoch(data, batch)
+    epoch, place = divmod(step, steps)
+    order = np.random.default_rng([seed, 1, epoch]).permutation(len(data))
+    rng = np.random.default_rng([seed, 2, step])
+    chosen = np.resize(order[place * batch : (place + 1) * batch], batch)
+    scenes = [augment(data[k], rng, how) for k in chosen]
+    return {name: torch.stack([scene[name] for scene in scenes]) for name in scenes[0]}
+
+
+class Ahead:
+    """Batches made by threads while the step before runs: on a GPU, a step would otherwise wait for its batch."""
+
+    def __init__(self, make: Callable[[int], dict[str, torch.Tensor]], workers: int) -> None:
+        self.make, self.workers = make, workers
+        self.pool = ThreadPoolExecutor(workers) if workers else None
+        self.waiting: dict[int, Future[dict[str, torch.Tensor]]] = {}
+
+    def take(self, step: int) -> dict[str, torch.Tensor]:
+        """Return the batch of that step; those that follow are begun."""
+        if self.pool is None:
+            return self.make(step)
+        for k in range(step, step + 2 * self.workers + 1):
+            if k not in self.waiting:
+                self.waiting[k] = self.pool.submit(self.make, k)
+        return self.waiting.pop(step).result()
+
+    def close(self) -> None:
+        """Drop what was begun for steps that will not be taken."""
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+
+
+def steps_of_epoch(data: Dataset, batch: int) -> int:
+    """Return how many steps see every scene once; what is left over waits for another epoch's order."""
+    return max(1, len(data) // batch)

@@ -1,0 +1,127 @@
+"""Read a course's TOML file; every key is checked, so that a slip of the pen is an error and not a default."""
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from .augment import Augment
+from .dataset import DataError
+
+DATASETS = ("camvid", "bsds", "rooms")
+STAGES = ("dense", "pag")
+
+
+@dataclass(frozen=True)
+class Network:
+    """Options of `pagnp.torch.nn.pag_resnet`, and the stride of the stem's pool: 1 makes output stride 4 of 8."""
+
+    depth: int = 50
+    width: float = 0.25
+    output_stride: int = 8
+    stem_pool_stride: int = 2
+    gated: Any = "all"
+    gate_bias: float = 1.0
+    multipool: dict[str, Any] | None = None
+    res6: int = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One course of training.
+
+    epochs       how often every scene is seen
+    schedule     "cosine" or "poly" (power .9), both from `lr` after a linear warm-up over the share `warmup`
+    ema          memory of the running average of the weights, which is what is scored and exported
+    weights      of the heads' losses, 1 where not given
+    lovasz       weight of a segmentation head's Lovasz-Softmax loss beside its cross-entropy
+    boundary_threshold  share of the annotators from which a pixel is a boundary; below it and above 0 it is ignored
+    open, noisy  shares of the course with all gates open, then with Gumbel noise; the rest has plain hard gates
+    temperature  of the noise, from the first to the second, geometrically
+    sparsity     weight of the gates' loss, form "kl", "kl_doubled" or "mild"
+    rho          target share of computed pixels
+    exact        with bfloat16: the last share that is computed in float32, as inference does
+    """
+
+    epochs: int
+    lr: float
+    batch: int = 8
+    optimizer: str = "adamw"
+    schedule: str = "cosine"
+    warmup: float = 0.02
+    decay: float = 0.05
+    momentum: float = 0.9
+    clip: float = 5.0
+    ema: float = 0.998
+    class_weight_power: float = 0.0
+    lovasz: float = 0.0
+    boundary_threshold: float = 0.3
+    weights: dict[str, float] = field(default_factory=dict)
+    rho: float = 0.7
+    open: float = 0.0
+    noisy: float = 0.6
+    temperature: tuple[float, float] = (1.0, 0.1)
+    sparsity: float = 0.5
+    sparsity_form: str = "kl"
+    exact: float = 0.1
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole file: the data set, the network, its heads by name, the augmentation, and one Stage a stage name."""
+
+    dataset: str
+    train_split: str
+    network: Network
+    heads: dict[str, dict[str, Any]]
+    augment: Augment
+    stages: dict[str, Stage]
+
+
+def load(path: Path, changes: Sequence[str] = ()) -> Config:
+    """Read a file; `changes` are "table.key=value" with a TOML value, applied on top."""
+    with open(path, "rb") as file:
+        tables = tomllib.load(file)
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals:
+            raise DataError(f"--set {change}: write table.key=value")
+        *place, last = key.split(".")
+        table = tables
+        for name in place:
+            table = table.setdefault(name, {})
+        try:
+            table[last] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError as error:
+            raise DataError(f"--set {change}: {text} is no TOML value ({error})") from error
+    return parse(tables, path)
+
+
+def parse(tables: dict[str, Any], path: Path) -> Config:
+    """Check the tables of a file and turn them into a Config."""
+    unknown = set(tables) - {"dataset", "train_split", "network", "heads", "augment", *STAGES}
+    if unknown:
+        raise DataError(f"{path}: unknown {', '.join(sorted(unknown))}")
+    if tables.get("dataset") not in DATASETS:
+        raise DataError(f"{path}: dataset = {tables.get('dataset')!r}; choose one of {', '.join(DATASETS)}")
+    return Config(
+        tables["dataset"],
+        tables.get("train_split", "train"),
+        table_of(Network, tables, "network", path),
+        tables.get("heads", {}),
+        table_of(Augment, tables, "augment", path),
+        {name: table_of(Stage, tables, name, path) for name in STAGES if name in tables},
+    )
+
+
+def table_of(kind, tables, name, path):
+    """Make one dataclass of one table."""
+    table = {key: tuple(v) if isinstance(v, list) and key != "gated" else v for key, v in tables.get(name, {}).items()}
+    unknown = set(table) - {f.name for f in fields(kind)}
+    if unknown:
+        raise DataError(f"{path}: [{name}] has no {', '.join(sorted(unknown))}")
+    try:
+        return kind(**table)
+    except TypeError as error:
+        raise DataError(f"{path}: [{name}] {error}") from error

@@ -1,0 +1,187 @@
+"""A course of training in progress: what a step does, what a checkpoint holds, how far it has come.
+
+A step depends on the state and the step's number alone (its batch and its noise are seeded by both), so a course that
+was stopped and taken up again ends with the same bits as one that ran through, on the same machine and threads.
+"""
+
+import copy
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pagnp.torch.losses import sparsity_loss
+from pagnp.torch.nn import gate_probabilities, gates, keep_rates, set_gate_mode, set_temperature
+
+from .augment import Ahead, batch_of_step, normalise, steps_of_epoch
+from .config import Config
+from .dataset import DataError, Dataset
+from .networks import build, start_from
+from .schedule import plan
+from .tasks import Scores, class_weights, task_losses
+
+
+class Course:
+    """The network, its running average, the optimiser, and the number of steps taken."""
+
+    def __init__(
+        self,
+        config: Config,
+        stage: str,
+        data: Dataset,
+        seed: int = 0,
+        device: str = "cpu",
+        bf16: bool = False,
+        ahead: int = 0,
+    ) -> None:
+        self.config, self.name, self.stage = config, stage, config.stages[stage]
+        self.data, self.seed, self.device, self.bf16 = data, seed, device, bf16
+        torch.manual_seed(seed)
+        self.net = build(config, gated=stage == "pag").to(device, memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.net).eval()
+        self.optimizer = make_optimizer(self.net, self.stage)
+        self.tasks = {head: options["task"] for head, options in config.heads.items()}
+        self.classes = max(
+            [1, *(head.channels for head in self.net.spec.heads if head.entry["task"] == "segmentation")]
+        )
+        self.class_weights = None
+        if "segmentation" in self.tasks.values():
+            weights = class_weights(data, self.classes, self.stage.class_weight_power)
+            self.class_weights = None if weights is None else weights.to(device)
+        self.step, self.seconds = 0, 0.0
+        self.batches = Ahead(lambda step: batch_of_step(data, step, self.stage.batch, seed, config.augment), ahead)
+        self.steps = self.stage.epochs * steps_of_epoch(data, self.stage.batch)
+
+    def start_from(self, path: Path) -> None:
+        """Take the weights of a finished course, before the first step."""
+        start_from(self.net, path)
+        self.average.load_state_dict(self.net.state_dict())
+
+    @property
+    def progress(self) -> float:
+        return self.step / self.steps
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint under a temporary name, then give it its own; of a finished course the average is kept."""
+        parts = ("average",) if self.step == self.steps else ("net", "average", "optimizer")
+        state = {name: getattr(self, name).state_dict() for name in parts}
+        state |= {
+            "step": self.step,
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "seed": self.seed,
+            "stage": self.name,
+        }
+        partial = path.with_name(f"{path.name}.part")
+        torch.save(state, partial)
+        os.replace(partial, path)
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint of this very course."""
+        state = torch.load(path, weights_only=True, map_location=self.device)
+        for name, mine in (("steps", self.steps), ("seed", self.seed), ("stage", self.name)):
+            if state[name] != mine:
+                raise DataError(f"{path}: a course with {name} {state[name]}, not {mine}; choose another --work")
+        self.net.load_state_dict(state.get("net", state["average"]))
+        self.average.load_state_dict(state["average"])
+        if "optimizer" in state:
+            self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.seconds = state["step"], state["seconds"]
+
+    def take_step(self) -> dict[str, float]:
+        """Take one step; return its losses, the share of pixels kept and the step's settings."""
+        began = time.monotonic()
+        stage, now = self.stage, plan(self.progress, self.stage, gated=self.name == "pag")
+        batch = {name: value.to(self.device) for name, value in self.batches.take(self.step).items()}
+        for group in self.optimizer.param_groups:
+            group["lr"] = now.lr
+        set_gate_mode(self.net, now.mode)
+        set_temperature(self.net, now.temperature)
+        torch.manual_seed(int(np.random.SeedSequence([self.seed, 3, self.step]).generate_state(1)[0]))  # Gumbel noise
+        self.net.train()
+        images = normalise(batch["image"]).to(memory_format=torch.channels_last)
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16 and self.progress < 1 - stage.exact):
+            outputs = self.net(images)
+        losses = task_losses(outputs, self.tasks, batch, stage, self.class_weights)
+        loss = sum(loss_weight(name, stage) * value for name, value in losses.items())
+        if gates(self.net):
+            losses["gates"] = sparsity_loss(kept_maps(self.net), stage.rho, stage.sparsity_form)
+            loss = loss + now.sparsity * losses["gates"]
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), stage.clip)
+        self.optimizer.step()
+        self.step += 1
+        self.follow()
+        self.seconds += time.monotonic() - began
+        means = {f"loss.{head}": float(value.detach()) for head, value in losses.items()}
+        kept = keep_rates(self.net)
+        means |= {"keep": sum(kept.values()) / len(kept)} if kept else {}
+        return means | {"lr": now.lr, "temperature": now.temperature}
+
+    @torch.no_grad()
+    def follow(self) -> None:
+        """Move the running average towards the network; a short memory at first."""
+        share = 1 - min(self.stage.ema, self.step / (self.step + 10))
+        pairs = list(zip(self.average.state_dict().values(), self.net.state_dict().values(), strict=True))
+        for slow, fast in pairs:
+            if not slow.is_floating_point():
+                slow.copy_(fast)
+        slow, fast = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
+        torch._foreach_lerp_(slow, fast, share)
+
+    @torch.no_grad()
+    def score(self, data: Dataset) -> dict[str, float]:
+        """Score the running average, deciding hard, on whole images in float32."""
+        scores, kept = Scores(self.tasks, self.classes), []
+        self.average.eval()
+        multiple = self.net.spec.preprocess["pad_multiple"]
+        for k in range(len(data)):
+            scene = data[k]
+            image = normalise(scene["image"][None].to(self.device).float() / 255)
+            h, w = image.shape[-2:]
+            padded = torch.nn.functional.pad(image, (0, -w % multiple, 0, -h % multiple))
+            outputs = self.average(padded.to(memory_format=torch.channels_last))
+            outputs = {head: cropped(logits, (h, w), padded.shape[-2:]) for head, logits in outputs.items()}
+            scores.add(outputs, scene)
+            kept.append(list(keep_rates(self.average).values()))
+        found = scores.result()
+        if kept and kept[0]:
+            means = np.mean(kept, axis=0)
+            found["keep"] = float(means.mean())
+            found |= {f"keep.{name}": float(v) for name, v in zip(gates(self.average), means, strict=True)}
+        return found
+
+
+def loss_weight(name, stage):
+    """Return the weight of a head's loss, or of "head.lovasz"."""
+    head, dot, _ = name.partition(".")
+    return stage.weights.get(head, 1.0) * (stage.lovasz if dot else 1.0)
+
+
+def cropped(logits, size, padded):
+    """Bring logits to the padded image's size and cut off what was padded, as `pagnp` does."""
+    if tuple(size) == tuple(padded):
+        return logits.float().cpu()
+    full = torch.nn.functional.interpolate(logits.float(), size=tuple(padded), mode="bilinear", align_corners=False)
+    return full[..., : size[0], : size[1]].cpu()
+
+
+def kept_maps(net):
+    """Return each gate's P(compute), half soft and half as inference decides, so that both shares meet the target."""
+    maps = [p.float() for p in gate_probabilities(net)]
+    return [p - 0.5 * p.detach() + 0.5 * (p.detach() > 0.5).float() for p in maps]
+
+
+def make_optimizer(net, stage):
+    """Make AdamW, or SGD with Nesterov's momentum; norms and biases do not decay."""
+    decaying = [p for p in net.parameters() if p.dim() > 1]
+    free = [p for p in net.parameters() if p.dim() <= 1]
+    groups = [{"params": decaying, "weight_decay": stage.decay}, {"params": free, "weight_decay": 0.0}]
+    if stage.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=stage.lr, momentum=stage.momentum, nesterov=True)
+    if stage.optimizer != "adamw":
+        raise DataError(f"optimizer {stage.optimizer!r} is unknown; choose adamw or sgd")
+    return torch.optim.AdamW(groups, lr=stage.lr)

@@ -1,0 +1,66 @@
+"""Lines of progress with the time that is left, and the same numbers as CSV."""
+
+import csv
+import math
+from pathlib import Path
+
+
+class Log:
+    """A CSV file with the columns of its first row; rows after the checkpoint that was gone back to are cut off."""
+
+    def __init__(self, path: Path, step: int) -> None:
+        self.path, self.columns = path, None
+        rows = []
+        if path.exists():
+            with open(path, newline="") as file:
+                rows = [row for row in csv.reader(file) if row]
+        if rows:
+            self.columns = rows[0]
+            kept = [row for row in rows[1:] if len(row) == len(rows[0]) and int(row[0]) <= step]
+            with open(path, "w", newline="") as file:
+                csv.writer(file).writerows([rows[0], *kept])
+
+    def add(self, row: dict[str, float]) -> None:
+        """Append one row; the first key is the step."""
+        with open(self.path, "a", newline="") as file:
+            writer = csv.writer(file)
+            if self.columns is None:
+                self.columns = list(row)
+                writer.writerow(self.columns)
+            writer.writerow([_short(row.get(name, "")) for name in self.columns])
+
+
+class Window:
+    """Means over the steps since the last line, and the pace of late."""
+
+    def __init__(self) -> None:
+        self.rows: list[dict[str, float]] = []
+        self.pace: float | None = None
+
+    def add(self, row: dict[str, float], seconds: float) -> None:
+        self.rows.append(row)
+        # A mean over some hundred steps: other work on the machine comes and goes.
+        self.pace = seconds if self.pace is None else self.pace + 0.01 * (seconds - self.pace)
+
+    def take(self) -> dict[str, float]:
+        """Return the means and start afresh."""
+        means = {name: sum(row[name] for row in self.rows) / len(self.rows) for name in self.rows[0]}
+        self.rows = []
+        return means
+
+
+def line(step: int, steps: int, pace: float, means: dict[str, float]) -> str:
+    """Format a line of progress."""
+    left = (steps - step) * pace
+    numbers = "  ".join(f"{name.removeprefix('loss.')} {_short(value)}" for name, value in means.items())
+    return f"step {step}/{steps}  {100 * step / steps:.1f} %  {duration(left)} left  {numbers}"
+
+
+def duration(seconds: float) -> str:
+    """Write a duration as 2h05 or 7m30."""
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    return f"{minutes // 60}h{minutes % 60:02d}" if minutes >= 60 else f"{minutes}m{rest:02d}"
+
+
+def _short(value):
+    return f"{value:.5g}" if isinstance(value, float) else value

@@ -1,0 +1,141 @@
+"""The loss of each head and the scores that steer a course. `pagnp` measures what is published, not this file."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from pagnp.torch.losses import boundary_loss, depth_loss, normals_loss, segmentation_loss, upsample
+
+from .config import Stage
+from .dataset import IGNORE, Dataset
+from .lovasz import lovasz_softmax
+
+TRUTH = {"segmentation": "labels", "boundary": "boundary", "depth": "depth", "normals": "normals"}
+SMALL_ERRORS = (11.25, 22.5, 30.0)  # degrees; Fouhey et al. 2013
+TOLERANCE = 3  # pixels, of the quick boundary score
+
+
+def task_losses(
+    outputs: Mapping[str, torch.Tensor],
+    tasks: Mapping[str, str],
+    batch: Mapping[str, torch.Tensor],
+    stage: Stage,
+    class_weights: torch.Tensor | None,
+) -> dict[str, torch.Tensor]:
+    """Return {head: its unweighted loss}, and {head.lovasz: ...}, at the truths' own resolution.
+
+    Pixels outside a scene never count.
+    """
+    inside = batch["inside"]
+    losses = {}
+    for head, task in tasks.items():
+        logits, truth = upsample(outputs[head].float(), inside.shape[1:]), batch[TRUTH[task]]
+        if task == "segmentation":
+            losses[head] = segmentation_loss(logits, truth.long(), IGNORE, class_weights)
+            if stage.lovasz:  # every second row and column: sorting all pixels would take a fifth of the step
+                losses[f"{head}.lovasz"] = lovasz_softmax(logits[..., ::2, ::2], truth[..., ::2, ::2], IGNORE)
+        elif task == "depth":
+            losses[head] = depth_loss(logits, truth, inside & (truth > 0))
+        elif task == "normals":
+            losses[head] = normals_loss(logits, truth, inside)
+        else:
+            # Marked by few annotators: neither a boundary nor none (Liu et al. 2017).
+            sure = (truth == 0) | (truth >= stage.boundary_threshold)
+            # The balanced loss counts each side for half of the whole; a mean of 1 is easier to weigh.
+            losses[head] = 10 * boundary_loss(logits, truth > 0, inside & sure)
+    return losses
+
+
+def class_weights(data: Dataset, classes: int, power: float) -> torch.Tensor | None:
+    """Weigh classes by their share of the pixels to the power of -`power`; the mean weight of a pixel is 1."""
+    if not power:
+        return None
+    counts = torch.zeros(256, dtype=torch.float64)
+    for k in range(0, len(data), max(1, len(data) // 500)):
+        counts += torch.bincount(data[k]["labels"].flatten().long(), minlength=256).double()
+    share = (counts[:classes] / counts[:classes].sum()).clamp(min=1e-3)
+    weight = share**-power
+    return (weight / (weight * share).sum()).float()
+
+
+class Scores:
+    """Sums over the scenes of a split, from which `result` makes the scores of each head."""
+
+    def __init__(self, tasks: Mapping[str, str], classes: int) -> None:
+        self.tasks, self.classes = tasks, classes
+        self.matrix = np.zeros((classes, classes), np.int64)
+        self.boundary = np.zeros((4, 99))
+        self.sums: dict[str, list[float]] = {}
+
+    def add(self, outputs: Mapping[str, torch.Tensor], scene: Mapping[str, torch.Tensor]) -> None:
+        """Add one scene; outputs are the raw heads of a batch of one."""
+        size = scene["image"].shape[-2:]
+        for head, task in self.tasks.items():
+            logits, truth = upsample(outputs[head].float(), size)[0], scene[TRUTH[task]]
+            getattr(self, f"add_{task}")(head, logits, truth)
+
+    def add_segmentation(self, head, logits, labels):
+        known = labels != IGNORE
+        pairs = labels[known].long() * self.classes + logits.argmax(0)[known]
+        self.matrix += np.bincount(pairs.numpy(), minlength=self.matrix.size).reshape(self.matrix.shape)
+
+    def add_boundary(self, head, logits, truth):
+        """Count with a tolerance but without one-to-one matching: a quick stand-in for ODS, and above it."""
+        p = thin(torch.sigmoid(logits))
+        marked = truth >= 0.3
+        near_truth, near_p = spread(marked[None].float())[0] > 0, spread(p)[0]
+        edges = torch.linspace(0.01, 0.99, 99)
+        for row, values in enumerate((p[0][near_truth], p[0], near_p[marked])):
+            found = torch.bucketize(values.flatten(), edges, right=True)
+            self.boundary[row] += np.bincount(found.numpy(), minlength=100)[::-1].cumsum()[::-1][1:]
+        self.boundary[3] += int(marked.sum())
+
+    def add_depth(self, head, logits, truth):
+        found = torch.exp(logits[0])[truth > 0].double()
+        truth = truth[truth > 0].double()
+        ratio = torch.maximum(found / truth, truth / found)
+        means = ((found - truth).abs() / truth).mean(), ((found - truth) ** 2).mean(), (ratio < 1.25).double().mean()
+        self.sums.setdefault(head, []).append([float(v) for v in means])
+
+    def add_normals(self, head, logits, truth):
+        cosine = (functional.normalize(logits, dim=0) * truth).sum(0).clamp(-1, 1)
+        angle = torch.rad2deg(torch.acos(cosine.double()))
+        means = angle.mean(), *((angle < limit).double().mean() for limit in SMALL_ERRORS)
+        self.sums.setdefault(head, []).append([float(v) for v in means])
+
+    def result(self) -> dict[str, float]:
+        """Return {"head.score": value}."""
+        out = {}
+        for head, task in self.tasks.items():
+            if task == "segmentation":
+                hit = np.diag(self.matrix)
+                union = self.matrix.sum(0) + self.matrix.sum(1) - hit
+                iou = np.where(union > 0, hit / np.maximum(union, 1), np.nan)
+                out |= {f"{head}.miou": np.nanmean(iou), f"{head}.accuracy": hit.sum() / self.matrix.sum()}
+                out |= {f"{head}.iou{k}": value for k, value in enumerate(iou)}
+            elif task == "boundary":
+                right, found, recalled, marked = self.boundary
+                precision, recall = right / np.maximum(found, 1), recalled / np.maximum(marked, 1)
+                f = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
+                out |= {f"{head}.quick_f": f.max(), f"{head}.threshold": 0.01 * (1 + f.argmax())}
+            else:
+                names = {"depth": ("abs_rel", "rmse", "delta"), "normals": ("degrees", "in11", "in22", "in30")}[task]
+                means = dict(zip(names, np.mean(self.sums[head], axis=0), strict=True))
+                if task == "depth":
+                    means["rmse"] **= 0.5
+                out |= {f"{head}.{name}": value for name, value in means.items()}
+        return {name: float(value) for name, value in out.items()}
+
+
+def spread(p):
+    """Give each pixel the largest value within the tolerance; (1, h, w)."""
+    return functional.max_pool2d(p, 2 * TOLERANCE + 1, stride=1, padding=TOLERANCE)
+
+
+def thin(p):
+    """Keep values that are the largest of a row or a column of five: a crude non-maximum suppression; (1, h, w)."""
+    across = functional.max_pool2d(p, (1, 5), stride=1, padding=(0, 2))
+    down = functional.max_pool2d(p, (5, 1), stride=1, padding=(2, 0))
+    return torch.where((p >= across) | (p >= down), p, torch.zeros_like(p))

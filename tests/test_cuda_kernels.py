@@ -50,7 +50,7 @@ finished = set()  # the tests that ran to their end
 def backend(tmp_path_factory):
     """way -> Backend, that of the checked build if wanted; all count their launches together."""
     folder = tmp_path_factory.mktemp("cuda-shim")
-
+    build.machine(folder)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # g++, on all cores
         list(pool.map(lambda chosen: compiled(folder, *chosen), itertools.product(SOURCES, (False, True))))
 

@@ -5,6 +5,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import threading
 from pathlib import Path
 
 from cuda_shim import declarations
@@ -60,10 +61,10 @@ def _key(*parts):
 
 
 def _made(path, make):
-    """Return `path`, made by make(another path) if it is not there: processes that race do not see halves."""
+    """Return `path`, made by make(another path) if it is not there: others who make it, too, do not see halves."""
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(f".{os.getpid()}")
+        unfinished = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
         make(unfinished)
         os.replace(unfinished, path)
     return path

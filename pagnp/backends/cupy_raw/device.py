@@ -29,9 +29,8 @@ _forked = False
 def current_device() -> "CupyDevice":
     """Return the CupyDevice of the calling thread's current GPU, the same one for all callers."""
     _check_fork()
-    cupy = cupy_at_work()
+    cupy, ordinal = cupy_at_work()
     with _making:
-        ordinal = cupy.cuda.runtime.getDevice()
         if ordinal not in _devices:
             _devices[ordinal] = CupyDevice(cupy, ordinal)
         return _devices[ordinal]
@@ -54,7 +53,7 @@ if hasattr(os, "register_at_fork"):
 class CupyDevice(Device):
     """The GPU number `ordinal`. Arrays are cupy.ndarrays; launches go to the calling thread's current stream of CuPy.
 
-    title  the GPU's name;  capability  (major, minor);  arch  what kernels are compiled for
+    capability  (major, minor);  arch  what kernels are compiled for
     `to_device`, and `copy` from NumPy, wait: any stream may then use the copy, and the caller change the original.
     """
 
@@ -66,7 +65,7 @@ class CupyDevice(Device):
         self._cupy, self.ordinal = cupy, ordinal
         with self._at_work("start"):
             properties = cupy.cuda.runtime.getDeviceProperties(ordinal)
-        self.title = properties["name"].decode(errors="replace")
+        self.description = properties["name"].decode(errors="replace")
         self.capability = properties["major"], properties["minor"]
         self.multiprocessors = properties["multiProcessorCount"]
         self.arch = nvrtc.architecture(self.capability)
@@ -99,7 +98,7 @@ class CupyDevice(Device):
         """As Device.copy."""
         if not out.nbytes:
             return
-        if not isinstance(source, np.ndarray):
+        if isinstance(source, self._cupy.ndarray):
             with self._at_work("copy"):
                 out.data.copy_from_device_async(source.data, out.nbytes)
             return
@@ -154,7 +153,7 @@ class CupyDevice(Device):
             found = self._kernels.get(kernel) or self._load(kernel)
             if shared > found.shared:
                 self._allow_shared(found, shared)
-            grid = (grid,) if isinstance(grid, int) else grid
+            grid = grid if isinstance(grid, tuple) else (int(grid),)
             found.function(grid, (block,), found.arguments(args), shared_mem=shared)
 
     def _load(self, kernel):
@@ -224,7 +223,7 @@ class CupyDevice(Device):
     def _too_little(self, what, size):
         needed = what if size is None else f"an array needs {size / 2**20:.0f} MiB ({size} bytes)"
         with suppress(Exception):
-            needed += f", {self.free_bytes() / 2**20:.0f} MiB are free on {self.title}"
+            needed += f", {self.free_bytes() / 2**20:.0f} MiB are free on {self.description}"
         return f"backend 'cupy': out of memory: {needed}; compute in bands of rows (--tile ROWS, option tile=)"
 
 

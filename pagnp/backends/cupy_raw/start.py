@@ -8,8 +8,11 @@ from pagnp.backends.gpu import driver
 from pagnp.errors import BackendError
 
 
-def cupy_at_work() -> Any:
-    """Return the module cupy. Raises BackendError: no driver, no GPU, CuPy missing or for a newer CUDA."""
+def cupy_at_work() -> tuple[Any, int]:
+    """Return the module cupy and the number of the current GPU.
+
+    Raises: BackendError: no driver, no GPU, CuPy missing or for a newer CUDA, CUDA does not start.
+    """
     driver.require("cupy")  # first: who has no GPU need not install CuPy to hear so
     cupy = _imported()
     for_cuda, driver_goes_to = cupy.cuda.runtime.runtimeGetVersion() // 1000, driver.cuda_version()
@@ -20,7 +23,10 @@ def cupy_at_work() -> Any:
             f"backend 'cupy': the driver is for CUDA {listed}, the installed CuPy needs CUDA {for_cuda}; "
             f"update the driver{other}"
         )
-    return cupy
+    try:
+        return cupy, cupy.cuda.runtime.getDevice()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise BackendError(f"backend 'cupy': CUDA does not start ({error}); use --backend numba") from error
 
 
 @functools.cache

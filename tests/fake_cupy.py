@@ -4,6 +4,7 @@ Kernels run by the shim (tests/cuda_shim); launches that are captured run when t
 """
 
 import contextlib
+import functools
 import sys
 import threading
 from pathlib import Path
@@ -84,9 +85,21 @@ class RawKernel:
             self.cupy.enqueue(lambda: self.cupy.run(self.name, grid, block, [arg.item() for arg in args], shared_mem))
 
 
+class Event:
+    """stream  on which it was recorded"""
+
+    stream = None
+
+    def record(self, stream):
+        assert stream.captured is None, "an event of a capture cannot be waited for outside"
+        self.stream = stream
+
+
 class Stream:
+    """address  of a stream of others;  followed  events that it waited for"""
+
     def __init__(self, cupy, non_blocking=False):
-        self.cupy, self.non_blocking, self.captured = cupy, non_blocking, None
+        self.cupy, self.non_blocking, self.captured, self.address, self.followed = cupy, non_blocking, None, None, []
 
     def __enter__(self):
         self.cupy.local.streams = [*self.cupy.streams(), self]
@@ -103,6 +116,9 @@ class Stream:
         captured, self.captured = self.captured, None
         return SimpleNamespace(launch=lambda: [self.cupy.enqueue(work) for work in captured])
 
+    def wait_event(self, event):
+        self.followed.append(event)
+
     def synchronize(self):
         if self.captured is not None:
             raise CUDARuntimeError(
@@ -116,7 +132,8 @@ class FakeCupy:
     THREAD_LOCAL = 1
     ndarray = Array
 
-    def __init__(self, capability=(9, 0), count=1, memory=1 << 30, runtime=13020, run=None):
+    def __init__(self, capability=(9, 0), count=1, memory=1 << 30, runtime=13020, run=None, shared=227 << 10):
+        self.shared = shared
         self.capability, self.count, self.memory, self.used, self.run = capability, count, memory, 0, run
         self.local, self.kernels, self.paths, self.fault = threading.local(), {}, [], None
         runtime_module = SimpleNamespace(
@@ -132,12 +149,21 @@ class FakeCupy:
             driver=SimpleNamespace(CUDADriverError=CUDADriverError),
             memory=SimpleNamespace(OutOfMemoryError=OutOfMemoryError),
             Device=self._on,
-            Stream=lambda non_blocking: Stream(self, non_blocking),
+            Stream=functools.partial(Stream, self),
+            Event=lambda disable_timing: Event(),
             get_current_stream=lambda: self.streams()[-1],
         )
+        self.null, self.ptds = Stream(self), Stream(self)
+        self.cuda.Stream.null, self.cuda.Stream.ptds = self.null, self.ptds
+        self.cuda.Stream.from_external = self._from_external
 
     def streams(self):
-        return getattr(self.local, "streams", None) or [Stream(self)]
+        return getattr(self.local, "streams", None) or [self.null]
+
+    def _from_external(self, given):
+        stream = Stream(self)
+        stream.address = given.__cuda_stream__()[1]
+        return stream
 
     def enqueue(self, work):
         """Do `work`, or keep it for the graph that the current stream captures."""
@@ -182,7 +208,8 @@ class FakeCupy:
 
     def _properties(self, ordinal):
         major, minor = self.capability
-        return {"name": b"Fake GPU", "major": major, "minor": minor, "multiProcessorCount": 132}
+        shared = {"sharedMemPerBlockOptin": self.shared, "sharedMemPerMultiprocessor": self.shared + 1024}
+        return {"name": b"Fake GPU", "major": major, "minor": minor, "multiProcessorCount": 132, **shared}
 
     @contextlib.contextmanager
     def _on(self, ordinal):

@@ -15,7 +15,7 @@ from fake_cupy import Array, FakeCupy, install
 
 from pagnp.backends.base import get_backend
 from pagnp.backends.cupy_raw import nvrtc
-from pagnp.backends.gpu import SIGNATURES, driver
+from pagnp.backends.gpu import SIGNATURES, conv_tiles, driver
 from pagnp.contract import compare
 from pagnp.errors import BackendError, MemoryLimitError, UsageError
 
@@ -49,6 +49,12 @@ def test_a_backend(machine):
     assert (backend.name, backend.threads) == ("cupy", 1) and backend.arrays is again.arrays
     assert (backend.arrays.description, backend.arrays.multiprocessors) == ("Fake GPU", 132)
     assert not cupy.paths and not cupy.used  # nothing is compiled or taken before it is needed
+
+
+def test_tiles_are_those_that_the_gpu_has_memory_for(gpu):
+    assert [tile.kernel for tile in gpu().conv_tiles] == [tile.kernel for tile in conv_tiles.CUDA]
+    small = gpu(shared=64 << 10).conv_tiles
+    assert 0 < len(small) < len(conv_tiles.CUDA) and max(tile.shared for tile in small) <= 64 << 10
 
 
 def test_memory(gpu):
@@ -190,16 +196,39 @@ def test_a_graph_is_recorded_and_replayed(gpu, run_by_shim):
     np.testing.assert_array_equal(one.to_host(kept[0]), [[5, 6]])
 
 
-@pytest.mark.parametrize("what", ["allocate", "to_host", "to_device", "copy"])
+@pytest.mark.parametrize("what", ["allocate", "to_host", "to_device", "copy", "wait"])
 def test_a_recorded_run_must_not_wait_or_take_memory(gpu, what):
     one = gpu()
     x = one.allocate((2,), np.float32)
     args = {"allocate": ((2,), np.float32), "copy": (np.ones(2, np.float32), x)}
-    args |= {"to_host": (x,), "to_device": (np.ones(2, np.float32),)}
+    args |= {"to_host": (x,), "to_device": (np.ones(2, np.float32),), "wait": ()}
     with refusal("backend 'cupy': a run that is being recorded (allocates memory|waits|copies from the host)"):
         one.record(lambda: getattr(one, what)(*args[what]))
     assert one.to_host(one.to_device(np.ones(2, np.float32))).sum() == 2  # the capture is over
     assert one._cupy.streams()[-1].captured is None
+
+
+def test_streams(gpu):
+    one = gpu()
+    current = one._cupy.cuda.get_current_stream
+    assert current() is one._cupy.null
+    with one.on_stream(2):
+        assert current() is one._cupy.ptds
+        with one.on_stream(1):
+            assert current() is one._cupy.null
+    with one.on_stream(0x7F00):
+        assert current().address == 0x7F00
+        first = one.mark()
+        assert first.stream is current()
+    one.follow(first)
+    one.follow(None)
+    one.wait()
+    assert one._cupy.null.followed == [first] and current() is one._cupy.null
+    during = []
+    with one.on_stream(0x7F00):
+        caller = current()
+        one.record(lambda: during.append(one.mark()))  # as for a run that is forgotten then
+    assert during[0].stream is caller and one.mark().stream is one._cupy.null
 
 
 def test_arrays_of_others(gpu):

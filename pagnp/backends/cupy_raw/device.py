@@ -12,6 +12,7 @@ from pagnp.backends.cupy_raw import cubins, nvrtc
 from pagnp.backends.cupy_raw.foreign import foreign_array
 from pagnp.backends.cupy_raw.start import cupy_at_work
 from pagnp.backends.gpu import SIGNATURES, driver
+from pagnp.backends.gpu.conv_tiles import CUDA, fitting
 from pagnp.backends.gpu.device import Device, DeviceArray
 from pagnp.backends.gpu.signature import CUPY, Signature
 from pagnp.errors import BackendError, MemoryLimitError, UsageError
@@ -68,6 +69,7 @@ class CupyDevice(Device):
         self.description = properties["name"].decode(errors="replace")
         self.capability = properties["major"], properties["minor"]
         self.multiprocessors = properties["multiProcessorCount"]
+        self.conv_tiles = fitting(CUDA, properties["sharedMemPerBlockOptin"], properties["sharedMemPerMultiprocessor"])
         self.arch = nvrtc.architecture(self.capability)
         self._kernels: dict[str, _Kernel] = {}
         self._loading = threading.Lock()
@@ -143,6 +145,38 @@ class CupyDevice(Device):
             )
         return array
 
+    # Order
+
+    @contextmanager
+    def on_stream(self, stream: int) -> Iterator[None]:
+        """As Device.on_stream."""
+        streams = self._cupy.cuda.Stream
+        with self._at_work("use the caller's stream"):
+            shared = {1: streams.null, 2: streams.ptds}
+            with shared[stream] if stream in shared else streams.from_external(_StreamOfOthers(stream)):
+                yield
+
+    def wait(self) -> None:
+        """As Device.wait. What went wrong in a kernel shows here."""
+        self._refuse_while_recording("waits")
+        with self._at_work("wait for the GPU"):
+            self._cupy.cuda.get_current_stream().synchronize()
+
+    def mark(self) -> Any:
+        """As Device.mark; during a recording, of the stream before it: an object may die then, and call this."""
+        if _forked:
+            return None
+        with self._at_work("mark a place in a stream"):
+            event = self._cupy.cuda.Event(disable_timing=True)
+            event.record(getattr(self._local, "recording", None) or self._cupy.cuda.get_current_stream())
+            return event
+
+    def follow(self, mark: Any) -> None:
+        """As Device.follow."""
+        if mark is not None:
+            with self._at_work("follow another stream"):
+                self._cupy.cuda.get_current_stream().wait_event(mark)
+
     # Launches
 
     def launch(
@@ -179,10 +213,10 @@ class CupyDevice(Device):
     def record(self, launches: Callable[[], object]) -> Any:
         """As Device.record. Other threads go on as before. Raises BackendError if `launches` waits or takes memory."""
         with self._at_work("record a run"):
-            mode = self._cupy.cuda.runtime.streamCaptureModeThreadLocal
+            mode, before = self._cupy.cuda.runtime.streamCaptureModeThreadLocal, self._cupy.cuda.get_current_stream()
             with self._cupy.cuda.Stream(non_blocking=True) as stream:
                 stream.begin_capture(mode=mode)
-                self._local.recording = True
+                self._local.recording = before
                 try:
                     launches()
                 except BaseException:
@@ -190,7 +224,7 @@ class CupyDevice(Device):
                         stream.end_capture()
                     raise
                 finally:
-                    self._local.recording = False
+                    self._local.recording = None
                 return stream.end_capture()
 
     def replay(self, graph: Any) -> None:
@@ -199,7 +233,7 @@ class CupyDevice(Device):
             graph.launch()
 
     def _refuse_while_recording(self, what):
-        if getattr(self._local, "recording", False):
+        if getattr(self._local, "recording", None) is not None:
             raise BackendError(f"backend 'cupy': a run that is being recorded {what}; that needs a run of its own")
 
     @contextmanager
@@ -225,6 +259,16 @@ class CupyDevice(Device):
         with suppress(Exception):
             needed += f", {self.free_bytes() / 2**20:.0f} MiB are free on {self.description}"
         return f"backend 'cupy': out of memory: {needed}; compute in bands of rows (--tile ROWS, option tile=)"
+
+
+class _StreamOfOthers:
+    """A stream by its address, as the CUDA stream protocol has it."""
+
+    def __init__(self, address: int) -> None:
+        self._address = address
+
+    def __cuda_stream__(self) -> tuple[int, int]:
+        return 0, self._address
 
 
 class _Kernel:

@@ -73,7 +73,7 @@ def entries(ptx):
 
 def problems(kernel, parameters=None):
     """Return what is wrong with a Kernel, in words; parameters: ((type, name), ...) of its signature."""
-    found = [f"'{line}' {why}" for rule, why in FORBIDDEN.items() for line in _lines(rule, kernel.ptx)[:2]]
+    found = forbidden(kernel.ptx)
     has, meant = bool(_lines(r"(?<![.\w])fma\.rn\.f32", kernel.ptx)), bool(FUSED.match(kernel.name))
     if has != meant:
         found.append("no fma.rn.f32, which is meant" if meant else "fma.rn.f32, where none is meant")
@@ -86,6 +86,11 @@ def problems(kernel, parameters=None):
     if parameters is not None and _widths(kernel.ptx) != [_bits(kind) for kind, _ in parameters]:
         found.append(f"parameters of {_widths(kernel.ptx)} bits, {[_bits(kind) for kind, _ in parameters]} in gpu/")
     return [f"{kernel.name}: {problem}" for problem in found]
+
+
+def forbidden(ptx):
+    """Return the instructions that no kernel may have, with what is wrong with them."""
+    return [f"'{line}' {why}" for rule, why in FORBIDDEN.items() for line in _lines(rule, ptx)[:2]]
 
 
 def fusing_changes(sources, arch="compute_90"):

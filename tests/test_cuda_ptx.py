@@ -41,6 +41,13 @@ def test_every_kernel_was_looked_at(arch, capsys):
         print(f"\nPTX of {len(names)} kernels of {len(cuda_ptx.SOURCES)} sources, compiled for {arch}")
 
 
+@pytest.mark.parametrize("source", cuda_ptx.SOURCES)
+def test_the_oldest_architecture(source):
+    """No machine code: that would take as long as for the others, and no GPU of it is young."""
+    ptx = nvrtc.compile_sources(nvrtc.read_sources(source), f"compute_{nvrtc.OLDEST}").ptx
+    assert cuda_ptx.entries(ptx) and not cuda_ptx.forbidden(ptx)
+
+
 def test_every_source_has_kernels():
     """A .cu that no signature names would be neither compiled nor looked at."""
     assert {path.stem for path in nvrtc.source_folder().glob("*.cu")} == set(cuda_ptx.SOURCES)

@@ -42,15 +42,9 @@ class Call:
             return value
         if self._arrays.on_host:
             return self._refuse_gpu(name, value)
-        try:
-            adopted = self._arrays.adopt(gpuarrays.contiguous(value))
-        except (BufferError, RuntimeError, TypeError, ValueError) as error:  # a tensor of torch that requires grad, ...
-            raise DtypeError(f"{self.op}: {name}, a {gpuarrays.type_name(value)}, cannot be used: {error}") from error
+        adopted = gpuarrays.adopted(self._arrays, value, f"{self.op}: {name}")
         if adopted is None:
             return value
-        if not adopted.flags["C_CONTIGUOUS"]:
-            kind = gpuarrays.type_name(value)
-            raise DtypeError(f"{self.op}: {name}, a {kind}, is not C-contiguous; copy it into an array that is")
         self._follow(value)
         self._types = (*self._types, type(adopted))
         return adopted

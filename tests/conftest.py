@@ -42,6 +42,17 @@ def fine_chunks(monkeypatch):
     finely.cut(monkeypatch.setattr)
 
 
+@pytest.fixture(scope="session")
+def shim_folder(tmp_path_factory):
+    """Where the CUDA sources are compiled for the CPU, once for all tests."""
+    from cuda_shim import build
+
+    if build.compiler() is None:
+        assert not os.environ.get("CI"), "CI has a C++ compiler"
+        pytest.skip("no g++: the CUDA sources cannot be run on the CPU")
+    return tmp_path_factory.mktemp("kernels")
+
+
 @pytest.fixture
 def cubin_folder(monkeypatch, tmp_path):
     """An empty folder for compiled CUDA kernels; nobody was told yet that there are some to compile."""

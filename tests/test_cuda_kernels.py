@@ -44,13 +44,12 @@ finished = set()  # the tests that ran to their end
 
 
 @pytest.fixture(scope="session")
-def backend(tmp_path_factory):
+def backend(shim_folder):
     """way -> Backend; all count their launches together."""
-    folder = tmp_path_factory.mktemp("cuda-shim")
 
     @functools.cache
     def make(order, deferred):
-        made = shim_backend(folder, order=order, deferred=deferred, seed=5)
+        made = shim_backend(shim_folder, order=order, deferred=deferred, seed=5)
         made.arrays.launches = launches
         return made
 

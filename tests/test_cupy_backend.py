@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from cuda_shim import build
 from cuda_shim.device import compiled
 from fake_cupy import Array, FakeCupy, install
 
@@ -18,6 +17,7 @@ from pagnp.backends.cupy_raw import nvrtc
 from pagnp.backends.gpu import SIGNATURES, conv_tiles, driver
 from pagnp.contract import compare
 from pagnp.errors import BackendError, MemoryLimitError, UsageError
+from pagnp.testing import sample
 
 try:
     nvrtc.version()
@@ -96,14 +96,10 @@ def test_a_kernel_that_failed_shows_when_the_host_waits(gpu):
         one.to_host(x)
 
 
-@pytest.fixture(scope="module")
-def run_by_shim(tmp_path_factory):
+@pytest.fixture
+def run_by_shim(shim_folder):
     """Return what launches a kernel by the shim."""
-    if build.compiler() is None:
-        assert not os.environ.get("CI"), "CI has a C++ compiler"
-        pytest.skip("no g++: the CUDA sources cannot be run on the CPU")
-    folder = tmp_path_factory.mktemp("kernels")
-    return lambda name, grid, block, values, shared: compiled(folder, SIGNATURES[name].source).launch(
+    return lambda name, grid, block, values, shared: compiled(shim_folder, SIGNATURES[name].source).launch(
         name, grid, block, values, shared
     )
 
@@ -194,6 +190,14 @@ def test_a_graph_is_recorded_and_replayed(gpu, run_by_shim):
     one.copy(np.array([[5, 6]], np.float32), x)
     one.replay(graph)
     np.testing.assert_array_equal(one.to_host(kept[0]), [[5, 6]])
+
+
+def test_the_sample_network(machine, run_by_shim, monkeypatch):
+    """All kernels but the rare ones, by the launches that a GPU would get."""
+    cupy = machine(FakeCupy(run=run_by_shim))
+    monkeypatch.setattr(nvrtc, "compile_sources", lambda *_: nvrtc.Compiled(b"\x7fELF", "", ""))
+    assert sample.differing(get_backend("cupy")) == []
+    assert len(set(cupy.paths)) == len(cupy.paths) > 8
 
 
 @pytest.mark.parametrize("what", ["allocate", "to_host", "to_device", "copy", "wait"])

@@ -1,13 +1,11 @@
 """Whole networks on a GPU backend whose kernels, the CUDA sources, run on the CPU: layers, results, sessions."""
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import load_backend
-from cuda_shim import build
 from cuda_shim.device import CudaArray, ShimArray, shim_backend
 from cuda_shim.recording import RecordingDevice
 from random_graphs import random_graph
@@ -34,12 +32,9 @@ GRAPHS = 12  # random ones; a GPU takes hundreds
 SIDE = 48  # pixels of the shipped picture: the CPU does in seconds what a GPU does in microseconds
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    if build.compiler() is None:
-        assert not os.environ.get("CI"), "CI has a C++ compiler"
-        pytest.skip("no g++: the CUDA sources cannot be run on the CPU")
-    return tmp_path_factory.mktemp("kernels")
+@pytest.fixture
+def folder(shim_folder):
+    return shim_folder
 
 
 @pytest.fixture

@@ -280,7 +280,7 @@ class _Kernel:
 
     def arguments(self, args):
         """Return `args` as the NumPy numbers that CuPy hands on as they are: addresses, and the signature's types."""
-        return [
+        return tuple(
             number(arg) if number is not None else np.uint64(0 if arg is None else arg.data.ptr)
             for number, arg in zip(self._types, args, strict=True)
-        ]
+        )

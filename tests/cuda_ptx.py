@@ -93,11 +93,14 @@ def forbidden(ptx):
     return [f"'{line}' {why}" for rule, why in FORBIDDEN.items() for line in _lines(rule, ptx)[:2]]
 
 
-def fusing_changes(sources, arch="compute_90"):
-    """Return the kernels whose PTX depends on --fmad: a product and a sum that are no explicit instructions."""
-    with_fmad = [option for option in nvrtc.OPTIONS if not option.startswith("--fmad")]
-    one, other = (entries(nvrtc.compile_sources(sources, arch, options).ptx) for options in (nvrtc.OPTIONS, with_fmad))
-    return [name for name in one if one[name] != other[name]]
+def fusing_changes(sources, unfused):
+    """Return the kernels whose PTX for sm_90 depends on --fmad: a product and a sum that are no explicit instructions.
+
+    unfused  name -> Kernel, compiled as the backend does
+    """
+    options = [option for option in nvrtc.OPTIONS if not option.startswith("--fmad")]
+    fused = entries(nvrtc.compile_sources(sources, "compute_90", options).ptx)
+    return [name for name, kernel in unfused.items() if kernel.ptx != fused[name]]
 
 
 def _lines(rule, ptx):

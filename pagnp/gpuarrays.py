@@ -5,6 +5,7 @@ No such library is imported here: where there is an array, its library is.
 
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -98,6 +99,28 @@ def contiguous(value: Any) -> Any:
     if interface.get("strides") is None or library is None or library[0].contiguous is None:
         return value
     return library[0].contiguous(library[1], value)
+
+
+def adopted(device: Any, value: Any, what: str) -> Any | None:
+    """Return an array on a GPU as one of `device` (gpu.device.Device), C-contiguous; None if it is no such array.
+
+    Nothing is copied but arrays with gaps or other orders of axes, on the device and by their own library.
+    Raises: DtypeError, which begins with `what` the value is; BackendError if it lies on another GPU.
+    """
+    try:
+        array = device.adopt(contiguous(value))
+    except (BufferError, RuntimeError, TypeError, ValueError) as error:  # a tensor of torch that requires grad, ...
+        raise DtypeError(f"{what}, a {type_name(value)}, cannot be used: {error}") from error
+    if array is not None and not array.flags["C_CONTIGUOUS"]:
+        raise DtypeError(f"{what}, a {type_name(value)}, is not C-contiguous; copy it into an array that is")
+    return array
+
+
+def in_order_of(device: Any, value: Any) -> AbstractContextManager[None]:
+    """Inside the block the work of `device` is queued on the stream of `value`, where its library tells it."""
+    stream = stream_of(value) if on_gpu(value) else None
+    as_it_is: AbstractContextManager[None] = nullcontext()
+    return as_it_is if stream is None else device.on_stream(stream)
 
 
 def like(given: Any, array: Any) -> Any:

@@ -135,13 +135,13 @@ class Model:
 
         An array in a GPU's memory is taken without a copy; the outputs are then arrays of the same library.
         """
-        model = self._at_home_of(x)
-        run = model.run(x, gate_mode=gate_mode, threshold=threshold, seed=seed, noise=noise, dense=dense)
+        model, outputs = self._at_home_of(x), self.graph.outputs.items()
         arrays = model.backend.arrays
-        values = {output: arrays.duplicate(run.value(name)) for output, name in self.graph.outputs.items()}
-        if gpuarrays.on_gpu(x):
-            return {output: gpuarrays.like(x, value) for output, value in values.items()}
-        return {output: arrays.to_host(value) for output, value in values.items()}
+        with gpuarrays.in_order_of(arrays, x):
+            run = model.run(x, gate_mode=gate_mode, threshold=threshold, seed=seed, noise=noise, dense=dense)
+            if not gpuarrays.on_gpu(x):
+                return {output: arrays.to_host(arrays.duplicate(run.value(name))) for output, name in outputs}
+            return {output: gpuarrays.like(x, arrays.duplicate(run.value(name))) for output, name in outputs}
 
     def run(
         self,
@@ -205,7 +205,7 @@ class Model:
 
     def _adopt(self, array, what):
         """Return an array of a GPU as one of this backend's, C-contiguous."""
-        adopted = self.backend.arrays.adopt(array)
+        adopted = gpuarrays.adopted(self.backend.arrays, array, what)
         if adopted is None:
             raise DtypeError(
                 f"{what} is a {gpuarrays.type_name(array)}, which backend '{self.backend.name}' cannot take"
@@ -221,9 +221,11 @@ class Model:
             raise ImageError(f"image: the array is {pixels.dtype} {pixels.shape}, need uint8 (h, w, 3) in RGB order")
         if pixels.ndim == 4:
             shape = pixels.shape[1:]
-            return [self._run_gpu_array(pixels[i : i + 1].reshape(shape), options) for i in range(pixels.shape[0])]
-        result = self._run_image(Image(self.backend.arrays.to_host(pixels), on_device=pixels), **options)
-        return result.mapped(lambda array: gpuarrays.like(image, array))
+            images = (pixels[i : i + 1].reshape(shape) for i in range(pixels.shape[0]))
+            return [self._run_gpu_array(gpuarrays.like(image, one), options) for one in images]
+        with gpuarrays.in_order_of(self.backend.arrays, image):
+            result = self._run_image(Image(self.backend.arrays.to_host(pixels), on_device=pixels), **options)
+            return result.mapped(lambda array: gpuarrays.like(image, array))
 
     def _graph(self, gate_mode):
         return gating.with_gate_mode(self._canonical, gate_mode)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -87,7 +88,9 @@ class Result:
     def mapped(self, change: Callable[[Array], Array]) -> "Result":
         """Return the Result with change(array) in place of every output, logits tensor, mask, rates and ponder map."""
         parts = {name: getattr(self, name) for name in ("outputs", "logits", "masks", "rates")}
-        changed = {name: {key: change(array) for key, array in part.items()} for name, part in parts.items()}
+        changed: dict[str, Any] = {
+            name: {key: change(array) for key, array in part.items()} for name, part in parts.items()
+        }
         return replace(self, **changed, ponder=change(self.ponder))
 
 

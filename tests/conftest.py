@@ -1,6 +1,7 @@
 """What the tests share: the backends and why one is not tested here; the scale of the random conformance run."""
 
 import os
+import threading
 from collections import Counter
 
 import finely
@@ -39,6 +40,30 @@ def fine_chunks(monkeypatch):
     """Cut every call of the Numba backend on two threads into five or more pieces: small maps have seams, too."""
     load_backend("numba")
     finely.cut(monkeypatch.setattr)
+
+
+@pytest.fixture(scope="session")
+def shim_folder(tmp_path_factory):
+    """Where the CUDA sources are compiled for the CPU, once for all tests."""
+    from cuda_shim import build
+
+    if build.compiler() is None:
+        assert not os.environ.get("CI"), "CI has a C++ compiler"
+        pytest.skip("no g++: the CUDA sources cannot be run on the CPU")
+    return tmp_path_factory.mktemp("kernels")
+
+
+@pytest.fixture
+def cubin_folder(monkeypatch, tmp_path):
+    """An empty folder for compiled CUDA kernels; nobody was told yet that there are some to compile."""
+    from pagnp.backends.cupy_raw import cubins
+
+    monkeypatch.setenv("PAGNP_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setattr(cubins, "_told", threading.Event())
+    forget = cubins._folder.cache_clear
+    forget()
+    yield tmp_path / "cache" / "cuda"
+    forget()
 
 
 def pytest_addoption(parser):

@@ -11,13 +11,13 @@ from pagnp.backends.base import Backend, get_backend
 class CountingDevice(ShimDevice):
     """sent    how many arrays were copied to the device, `sent_on` which streams;  waits  how many back
     stream  that work is queued on now
-    seen    (addresses of the arrays, stream) of every kernel call
+    seen    (addresses of the arrays, stream) of every kernel call;  followed  {(a stream, another that waits for it)}
     """
 
     def __init__(self):
         super().__init__(folder=None)
         self.sent = self.waits = 0
-        self.stream, self.seen, self.sent_on = None, [], set()
+        self.stream, self.seen, self.sent_on, self.followed = None, [], set(), set()
 
     def to_device(self, array):
         assert type(array) is np.ndarray
@@ -37,6 +37,12 @@ class CountingDevice(ShimDevice):
             yield
         finally:
             self.stream = before
+
+    def mark(self):
+        return self.stream
+
+    def follow(self, mark):
+        self.followed.add((mark, self.stream))
 
     @property
     def addresses(self):

@@ -1,5 +1,6 @@
 """The command line: exit codes and messages row by row, what is written, what is printed."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -386,7 +387,7 @@ def test_doctor_finds_a_bad_fma(call, monkeypatch):
 
     def get_backend(name, threads=None):
         backend = real(name, threads)
-        return base.Backend(name, {**backend.kernels, "norm": unfused}, backend.threads)
+        return dataclasses.replace(backend, kernels={**backend.kernels, "norm": unfused})
 
     monkeypatch.setattr(base, "get_backend", get_backend)
     code, out, _ = call("doctor")

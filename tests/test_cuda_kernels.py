@@ -47,16 +47,15 @@ finished = set()  # the tests that ran to their end
 
 
 @pytest.fixture(scope="session")
-def backend(tmp_path_factory):
+def backend(shim_folder):
     """way -> Backend, that of the checked build if wanted; all count their launches together."""
-    folder = tmp_path_factory.mktemp("cuda-shim")
-    build.machine(folder)
+    build.machine(shim_folder)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # g++, on all cores
-        list(pool.map(lambda chosen: compiled(folder, *chosen), itertools.product(SOURCES, (False, True))))
+        list(pool.map(lambda chosen: compiled(shim_folder, *chosen), itertools.product(SOURCES, (False, True))))
 
     @functools.cache
     def make(order, deferred, checked):
-        made = shim_backend(folder, order=order, deferred=deferred, checked=checked, seed=5)
+        made = shim_backend(shim_folder, order=order, deferred=deferred, checked=checked, seed=5)
         made.arrays.launches = launches
         return made
 

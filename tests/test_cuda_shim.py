@@ -76,18 +76,13 @@ WAYS = list(itertools.product(ORDERS, (False, True)))
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("cuda-shim")
+def kernels(shim_folder):
+    return Kernels(SOURCE, SIGNATURES, shim_folder)
 
 
 @pytest.fixture(scope="session")
-def kernels(folder):
-    return Kernels(SOURCE, SIGNATURES, folder)
-
-
-@pytest.fixture(scope="session")
-def checked(folder):
-    return Kernels(SOURCE, SIGNATURES, folder, checked=True)
+def checked(shim_folder):
+    return Kernels(SOURCE, SIGNATURES, shim_folder, checked=True)
 
 
 def run(kernels, name, order="ascending", deferred=False, seed=1):

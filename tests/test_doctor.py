@@ -10,10 +10,13 @@ import threading
 import numpy as np
 import pytest
 from conftest import BACKENDS, load_backend
+from cuda_shim.device import compiled
+from fake_cupy import FakeCupy, install
 from test_model_process import FLUSH, X86, in_thread, write_mxcsr
 
 import pagnp
 from pagnp import opset
+from pagnp.backends.gpu import SIGNATURES, driver
 from pagnp.backends.numba_cpu import threads
 from pagnp.cli import doctor
 from pagnp.contract import digest
@@ -124,3 +127,41 @@ def test_every_kernel_refuses_to_flush(backend, flags):
         if error is None:
             quiet.add(op)
     assert quiet == NO_ARITHMETIC[backend]
+
+
+def entries(wanted=None):
+    return {check["name"]: check for check in doctor.run_checks(wanted)}
+
+
+def test_a_machine_without_a_gpu_does(monkeypatch):
+    monkeypatch.setattr(driver, "LIBRARY", "libcuda-of-nobody.so.1")
+    checks = entries()
+    assert all(check["ok"] for check in checks.values())
+    assert checks["gpu"]["detail"].startswith("none: no CUDA driver (libcuda-of-nobody.so.1 not found); ")
+    assert checks["cupy: loads"]["detail"] == "not here: no CUDA driver (libcuda-of-nobody.so.1 not found)"
+    assert "cupy: fma" not in checks
+    wanted = entries("cupy")["cupy: loads"]
+    assert not wanted["ok"] and wanted["fix"] == "use --backend numba"
+
+
+def test_a_gpu_is_held_against_the_contract(monkeypatch, cubin_folder, shim_folder):
+    """On a stand-in for CuPy, whose kernels are the CUDA sources run on the CPU."""
+    nvrtc = pytest.importorskip("pagnp.backends.cupy_raw.nvrtc")
+    monkeypatch.setattr(nvrtc, "compile_sources", lambda *_: nvrtc.Compiled(b"\x7fELF", "", ""))
+    wrong = []
+
+    def run(name, grid, block, values, shared):
+        if name not in wrong:
+            compiled(shim_folder, SIGNATURES[name].source).launch(name, grid, block, values, shared)
+
+    install(monkeypatch, FakeCupy(run=run))
+    monkeypatch.setattr(doctor, "HOST_BACKENDS", ("numpy",))
+    checks = entries("cupy")
+    assert all(check["ok"] for check in checks.values()), checks
+    assert checks["gpu"]["detail"].startswith("Fake GPU (compute capability 9.0, 80.0 GiB); driver ")
+    assert checks["cupy: loads"]["detail"] == "on Fake GPU"
+    assert {"cupy: fma", "cupy: subnormals", "cupy: sample"} <= checks.keys()
+    assert checks["ops"]["detail"].endswith("the same on numpy, cupy)")
+    wrong.append("norm_f32")
+    checks = entries()
+    assert [name for name, check in checks.items() if not check["ok"]] == ["cupy: fma", "cupy: sample", "ops"]

@@ -107,6 +107,14 @@ def test_the_last_argument_may_bring_the_stream(gpu):
     assert gpu.arrays.sent_on == {TORCH_STREAM}
 
 
+def test_arrays_that_are_being_made_on_two_streams(gpu):
+    assert type(ops.conv2d(TorchTensor(X), CupyArray(W), bias=DlpackArray(tensor(8)), backend=gpu)) is TorchTensor
+    assert gpu.arrays.followed == {(1, TORCH_STREAM), (None, TORCH_STREAM)}
+    assert {stream for _, stream in gpu.arrays.seen} == {TORCH_STREAM}
+    assert type(ops.mul(DlpackArray(X), TorchTensor(X), backend=gpu)) is DlpackArray
+    assert (TORCH_STREAM, None) in gpu.arrays.followed and gpu.arrays.seen[-1][1] is None
+
+
 def test_arrays_with_gaps_are_copied_by_their_library(gpu):
     want = bits(ops.relu(X[:, ::2].copy()))
     for kind in (CupyArray, TorchTensor):

@@ -1,9 +1,7 @@
 """`pagnp doctor`: can this machine keep the contract? Each check says what to do if not."""
 
 import json
-import os
 import platform
-import shutil
 import threading
 import warnings
 from importlib import metadata
@@ -12,7 +10,8 @@ from pathlib import Path
 import click
 import numpy as np
 
-from pagnp.cli.options import BACKENDS, debug_option, json_option
+from pagnp.cli import doctor_gpu
+from pagnp.cli.options import GPU_BACKENDS, HOST_BACKENDS, debug_option, json_option
 from pagnp.cli.streams import emit
 from pagnp.errors import PagnpError
 
@@ -35,11 +34,12 @@ REPORT = "delete the kernel cache and try again; if it stays, report it with thi
 
 
 @click.command("doctor")
+@click.option("--backend", type=click.Choice(GPU_BACKENDS), help="Fail, too, if this GPU backend does not work here.")
 @json_option
 @debug_option
-def command(as_json):
+def command(backend, as_json):
     """Check that this machine can keep the numerical contract; exit code 1 with the fix if not."""
-    checks = list(run_checks())
+    checks = list(run_checks(backend))
     if as_json:
         emit(json.dumps({"ok": all(check["ok"] for check in checks), "checks": checks}, indent=2))
     else:
@@ -50,23 +50,29 @@ def command(as_json):
     return 0 if all(check["ok"] for check in checks) else 1
 
 
-def run_checks():
-    """Yield the checks in order; what cannot be loaded is not checked further."""
+def run_checks(wanted=None):
+    """Yield the checks in order; what cannot be loaded is not checked further.
+
+    wanted  the GPU backend without which the machine does not do
+    """
     yield versions()
     backends = {}
-    for name in BACKENDS:
+    for name in HOST_BACKENDS:
         yield load_backend(name, backends)
+    yield entry("gpu", True, doctor_gpu.state())
+    for name in GPU_BACKENDS:
+        yield load_gpu_backend(name, backends, name == wanted)
     if "numba" in backends:
         yield cpu()
     for name, backend in backends.items():
-        yield guarded(f"{name}: fma", fma, backend)
-        yield guarded(f"{name}: subnormals", in_workers if name == "numba" else subnormals, backend)
+        plain = doctor_gpu.on_numpy(backend)
+        yield guarded(f"{name}: fma", fma, plain)
+        yield guarded(f"{name}: subnormals", in_workers if name == "numba" else subnormals, plain)
         yield guarded(f"{name}: sample", sample, backend)
-    if len(backends) == len(BACKENDS):
-        yield guarded("ops", ops_agree, backends)
+    if backends.keys() >= set(HOST_BACKENDS):
+        yield guarded("ops", ops_agree, {name: doctor_gpu.on_numpy(backend) for name, backend in backends.items()})
     if "numba" in backends:
         yield kernel_cache()
-    yield gpu()
 
 
 def entry(name, ok, detail, fix=""):
@@ -109,6 +115,18 @@ def load_backend(name, backends):
     except PagnpError as error:
         return entry(f"{name}: loads", False, str(error), "pip install --force-reinstall pagnp")
     return entry(f"{name}: loads", True, f"{backends[name].threads} thread(s)")
+
+
+def load_gpu_backend(name, backends, wanted):
+    """Load a GPU backend into the dict `backends`, or say why not; a failure only if it is `wanted`."""
+    from pagnp.backends.base import get_backend
+
+    try:
+        backends[name] = get_backend(name)
+    except PagnpError as error:
+        why, _, fix = str(error).removeprefix(f"backend '{name}': ").partition("; ")
+        return entry(f"{name}: loads", not wanted, why if wanted else f"not here: {why}", fix)
+    return entry(f"{name}: loads", True, f"on {backends[name].arrays.description}")
 
 
 def cpu():
@@ -243,9 +261,3 @@ def kernel_cache():
         return entry("kernel cache", False, detail, "set PAGNP_CACHE_DIR to a folder you can write to")
     size = sum(file.stat().st_size for file in Path(folder).iterdir() if file.is_file())
     return entry("kernel cache", True, f"{folder} ({size / 1e6:.1f} MB, writable)")
-
-
-def gpu():
-    """Say whether there is a GPU; no backend of this version uses one."""
-    present = os.path.exists("/dev/nvidiactl") or shutil.which("nvidia-smi") is not None
-    return entry("gpu", True, "present; GPU backends are not in this version" if present else "not present")

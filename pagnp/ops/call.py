@@ -42,19 +42,23 @@ class Call:
             return value
         if self._arrays.on_host:
             return self._refuse_gpu(name, value)
-        try:
-            adopted = self._arrays.adopt(gpuarrays.contiguous(value))
-        except (BufferError, RuntimeError, TypeError, ValueError) as error:  # a tensor of torch that requires grad, ...
-            raise DtypeError(f"{self.op}: {name}, a {gpuarrays.type_name(value)}, cannot be used: {error}") from error
+        adopted = gpuarrays.adopted(self._arrays, value, f"{self.op}: {name}")
         if adopted is None:
             return value
-        if not adopted.flags["C_CONTIGUOUS"]:
-            kind = gpuarrays.type_name(value)
-            raise DtypeError(f"{self.op}: {name}, a {kind}, is not C-contiguous; copy it into an array that is")
-        if self._given is None:
-            self._given, self._stream = value, gpuarrays.stream_of(value)
+        self._follow(value)
         self._types = (*self._types, type(adopted))
         return adopted
+
+    def _follow(self, value):
+        """Work on the stream of the first argument on a GPU, and after what makes the others on other streams."""
+        stream = gpuarrays.stream_of(value)
+        if self._given is None:
+            self._given, self._stream = value, stream
+        elif stream != self._stream:
+            with self._on(stream):
+                mark = self._arrays.mark()
+            with self.in_order():
+                self._arrays.follow(mark)
 
     def _refuse_gpu(self, name, value):
         if gpuarrays.on_gpu(value):
@@ -137,8 +141,11 @@ class Call:
 
     def in_order(self) -> AbstractContextManager[None]:
         """Inside the block work is queued on the stream of the caller's arrays."""
-        order: AbstractContextManager[None] = nullcontext()
-        return order if self._stream is None else self._arrays.on_stream(self._stream)
+        return self._on(self._stream)
+
+    def _on(self, stream: int | None) -> AbstractContextManager[None]:
+        as_it_is: AbstractContextManager[None] = nullcontext()
+        return as_it_is if stream is None else self._arrays.on_stream(stream)
 
     def there(self, value: Any) -> Any:
         """Return a checked array where the kernels run; of a list each; anything else as it is."""

@@ -6,12 +6,9 @@ name the wrong one. Here the name of a file is the hash of what it is for, and i
     <cache folder>/conv_tiles.conv2d_f32_tiles-<hash>.nbc
 """
 
-import contextlib
 import hashlib
-import os
 import pickle
 import re
-import secrets
 import warnings
 
 from numba.core import caching, serialize
@@ -19,6 +16,7 @@ from numba.core.compiler import CompileResult
 from numba.core.runtime.nrt import rtsys
 
 from pagnp import notices
+from pagnp.backends.diskcache import write_whole
 from pagnp.backends.numba_cpu.cachefolder import cache_folder
 
 _DIGEST = hashlib.sha256().digest_size
@@ -69,7 +67,7 @@ class KernelCache(caching._Cache):
             return
         body = serialize.dumps(result._reduce())
         try:
-            _write_whole(self._path(folder, sig), hashlib.sha256(body).digest() + body)
+            write_whole(self._path(folder, sig), hashlib.sha256(body).digest() + body)
         except OSError as error:
             if not KernelCache.warned:
                 KernelCache.warned = True
@@ -95,15 +93,3 @@ class KernelCache(caching._Cache):
         rtsys.initialize(target_context)
         result = CompileResult._rebuild(target_context, *pickle.loads(content[_DIGEST:]))
         return result if tuple(result.signature.args) == tuple(sig) else None
-
-
-def _write_whole(path, content):
-    """Put `content` at `path` in one step: of several processes that do, any may come last."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)  # someone may have cleaned up since we looked
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)

@@ -1,0 +1,121 @@
+"""python -m pagnp.gpucheck [--out DIR] [--only conformance,speed] [--backend cupy]: prove and measure GPU backends."""
+
+import argparse
+import datetime
+import functools
+import json
+import shlex
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pagnp
+from pagnp.backends.gpu import driver
+from pagnp.errors import BackendError, PagnpError, UsageError
+from pagnp.files import make_folder, write_atomic
+from pagnp.gpucheck import environment as surroundings
+from pagnp.gpucheck import report, report_speed, running, stages, targets
+from pagnp.types import Json
+
+FORMAT, VERSION = "pagnp-gpucheck", 1
+MINUTES = 7.5
+ROOT = Path(pagnp.__file__).parent.parent
+WEIGHTS, IMAGE = ROOT / "examples/models/rooms-seg.h5", ROOT / "examples/images/room.png"
+INTERRUPTED = 130
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the options. Raises UsageError for a name that is unknown."""
+    parser = argparse.ArgumentParser(prog="python -m pagnp.gpucheck", description=str(__doc__).partition(": ")[2])
+    parser.add_argument("--out", type=Path, default=Path("gpucheck"), help="folder for gpucheck.json and gpucheck.md")
+    parser.add_argument("--only", default="", help=f"some of {','.join(stages.GROUPS)}")
+    parser.add_argument("--backend", default="", help=f"some of {','.join(stages.BACKENDS)}")
+    parser.add_argument("--minutes", type=float, default=MINUTES, help="for everything (default %(default)s)")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS, help="the shipped model")
+    parser.add_argument("--image", type=Path, default=IMAGE, help="the shipped picture")
+    parser.add_argument("--commit", help="of the source, where git cannot tell")
+    parser.add_argument("--every", type=int, default=1, help="take every N-th row and layer: a quick try, no proof")
+    options = parser.parse_args(arguments)
+    options.only = _names("--only", options.only, stages.GROUPS)
+    options.backend = _names("--backend", options.backend, stages.BACKENDS)
+    return options
+
+
+def _names(option, text, known):
+    found = [part for part in text.split(",") if part]
+    if unknown := [part for part in found if part not in known]:
+        raise UsageError(f"gpucheck: {option} {', '.join(unknown)} is unknown; choose from {', '.join(known)}")
+    return found
+
+
+def files_of(options: argparse.Namespace) -> list[str]:
+    """Return what the stages are told beside their names: key=value."""
+    found = [f"{name}={path}" for name in ("weights", "image") if (path := getattr(options, name)).is_file()]
+    return [*found, f"every={options.every}"]
+
+
+class Document:
+    """The two files, written anew whenever something has changed."""
+
+    def __init__(self, folder: Path, about: Json, clock: Callable[[], float] = time.monotonic) -> None:
+        self.folder, self.about, self.clock, self.begun = folder, about, clock, clock()
+        make_folder(folder)
+
+    def write(self, outcomes: Sequence[running.Outcome]) -> Json:
+        """Write gpucheck.json and gpucheck.md, and return the document."""
+        listed = [outcome.as_json() for outcome in outcomes]
+        about = {**self.about, "seconds": self.clock() - self.begun}
+        found = [target.as_json() for target in targets.targets(report_speed.speed_values(listed))]
+        document = {"format": FORMAT, "version": VERSION, "environment": about, "stages": listed, "targets": found}
+        write_atomic(self.folder / "gpucheck.json", json.dumps(document, indent=1).encode())
+        write_atomic(self.folder / "gpucheck.md", report.markdown(document).encode())
+        return document
+
+
+def summary(document: Json) -> list[str]:
+    """Return the last lines for the terminal: targets, then stages."""
+    lines = [f"target  {t['verdict']:<12}  {t['name']}: {_number(t)} ({t['wanted']})" for t in document["targets"]]
+    lines += [f"stage   {s['status']:<12}  {s['name']}, {s['backend']}" for s in document["stages"]]
+    return lines
+
+
+def _number(target: Json) -> Any:
+    return "-" if target["measured"] is None else f"{target['measured']:.3f}"
+
+
+def main(arguments: Sequence[str], command: stages.Command | None = None) -> int:
+    """Run the check; return 0, 1 if a stage failed, 5 without a GPU, 130 after Ctrl-C."""
+    try:
+        options = parse(arguments)
+        try:
+            about = surroundings.environment(options.commit)
+        except driver.DriverProblem as problem:
+            raise BackendError(f"gpucheck: {problem}; there is nothing to check") from problem
+        about |= {"command": f"python -m pagnp.gpucheck {shlex.join(arguments)}".strip()}
+        about |= {"when": datetime.datetime.now().astimezone().isoformat(timespec="seconds")}
+        document = Document(options.out, about)
+    except PagnpError as error:
+        print(error, file=sys.stderr)
+        return error.exit_code
+    return carry_out(options, document, command or functools.partial(stages.command, files=files_of(options)))
+
+
+def carry_out(options: argparse.Namespace, document: Document, command: stages.Command) -> int:
+    """Run the chosen stages; return the exit code."""
+    wanted = stages.chosen(options.only, options.backend)
+    told = functools.partial(print, flush=True)
+    try:
+        outcomes = running.run(wanted, command, 60 * options.minutes, document.write, told)
+    except KeyboardInterrupt:
+        told(f"stopped; what there is lies in {document.folder}")
+        return INTERRUPTED
+    document.about["nvidia-smi at the end"] = surroundings.smi()
+    for line in summary(document.write(outcomes)):
+        told(line)
+    return int(any(outcome.status == running.FAILED for outcome in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

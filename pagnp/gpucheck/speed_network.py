@@ -1,0 +1,135 @@
+"""The speed of a whole network, PAG-ResNet-50: dense and at keep rates, beside torch, and where the time goes."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from pagnp.backends.base import get_backend
+from pagnp.bench import gpu_network, gpu_onnxruntime, gpu_torch
+from pagnp.bench.gpu_network import DeviceWay, HostWay
+from pagnp.bench.gpu_peak import FmaPeak, Streams
+from pagnp.bench.gpu_session import ROUNDS, section
+from pagnp.bench.gpu_timing import LEAST, Events, events_of
+from pagnp.bench.network import Way, build
+from pagnp.bench.peers import Peer, SkippedError
+from pagnp.bench.roofline import Peaks
+from pagnp.contract import compare
+from pagnp.gpucheck.job import Job
+from pagnp.gpucheck.networks import HOST
+from pagnp.gpucheck.record import failure
+from pagnp.graph import Graph
+from pagnp.model import Model
+from pagnp.types import Json, Tensor
+
+NETWORK, SIZE = "pag_resnet50", (480, 640)
+BATCHES = (8, 1)
+KEEPS, KINDS = (0.5, 0.25), ("random", "blobs")
+PROFILED = ("dense", "keep 0.5 random")
+BUSY = 8  # calls of the peak, about 10 ms each: while the host launches a network
+COMPILING = 45.0  # seconds that torch.compile is taken to need at most: with less left it is not tried
+LATENCY_RUNS = 15
+EAGER, GRAPHS, COMPILED, REDUCED = "torch eager", "torch CUDA graph", "torch.compile", "torch.compile reduce-overhead"
+
+
+def run(job: Job) -> None:
+    """Time both batch sizes beside torch; what takes torch.compile comes last, on what time is left."""
+    graph = build(NETWORK)
+    run_network(
+        job, graph, SIZE, (FmaPeak(job.backend.arrays), Streams(job.backend.arrays)), events_of(job.backend.name)
+    )
+
+
+def run_network(job: Job, graph: Graph, size: tuple[int, int], machine: tuple[Any, Any], events: Events) -> None:
+    """Measure `graph` on images of `size` and put the sections into the record, one by one."""
+    sections: list[Json] = []
+    model = Model(graph, job.backend)
+    for n in BATCHES:
+        with job.record.attempt(f"batch {n}"):
+            x = gpu_network.batch_input(graph, size, n)
+            plan = model.run(x).plan
+            subjects = [DeviceWay(model, x, way) for way in gpu_network.ways(graph, plan, KEEPS, KINDS)]
+            peers = quick_peers(job, graph, x)
+            sections.append(section(subjects, peers, machine, events, ROUNDS, LEAST))
+            job.record.put("network", sections)
+            _bits_and_profiles(job, graph, x, subjects, machine, events, sections)
+            del subjects
+    with job.record.attempt("latency from host to host"):
+        job.record.put("latency", latency(graph, job.backend, size))
+    for n in BATCHES:
+        with job.record.attempt(f"torch.compile, batch {n}"):
+            _compiled_section(job, model, graph, size, n, machine, events, sections)
+    job.record.put("network", sections)
+
+
+def quick_peers(job: Job, graph: Graph, x: Tensor) -> list[Peer]:
+    """Return the peers that need no compiling: torch in eager mode and as a CUDA graph, and ONNX Runtime."""
+    found, n = [], x.shape[0]
+    try:
+        torch = gpu_torch.torch_on_gpu()
+        eager = gpu_torch.network(graph, x)
+        found.append(Peer(EAGER, eager, gpu_torch.DETAIL))
+        found.append(Peer(GRAPHS, gpu_torch.captured(torch, eager), f"{gpu_torch.DETAIL}; captured whole"))
+    except Exception as error:
+        job.record.skip(f"torch, batch {n}", failure(error))
+    try:
+        found.append(gpu_onnxruntime.network(graph, x))
+    except SkippedError as reason:
+        job.record.skip(gpu_onnxruntime.NAME, str(reason))
+    except Exception as error:
+        job.record.skip(gpu_onnxruntime.NAME, failure(error))
+    return found
+
+
+def _bits_and_profiles(job, graph, x, subjects, machine, events, sections):
+    """Hold outputs against the CPU's, and say where the time goes, for the ways of PROFILED."""
+    fma, peaks = machine[0], sections[-1]["peaks"]
+    profiles = sections[-1].setdefault("profiles", {})
+    for subject in subjects:
+        if subject.way.name in PROFILED:
+            host = HostWay(graph, get_backend(HOST), x, subject.way)
+            outputs = subject.outputs()
+            name = f"bits of {NETWORK}, batch {x.shape[0]}, {subject.way.name}"
+            job.record.check(name, [f"{o}: {d}" for o, a in host.outputs.items() if (d := compare(outputs[o], a))])
+            limits = Peaks(1e9 * peaks["gflops"], 1e9 * peaks["gbytes"])
+            profiles[subject.way.name] = gpu_network.profile(subject, host, events, limits, _busy(fma))
+            job.record.put("network", sections)
+
+
+def _busy(fma: Callable[[], object]) -> Callable[[], object]:
+    return lambda: [fma() for _ in range(BUSY)]
+
+
+def _compiled_section(job, model, graph, size, n, machine, events, sections):
+    """Time torch.compile beside our dense run, in rounds of their own."""
+    name, mode = (REDUCED, "reduce-overhead") if n == 1 else (COMPILED, None)
+    if job.deadline.left < COMPILING:
+        job.record.skip(name, f"{job.deadline.left:.0f} s were left, {COMPILING:.0f} are wanted to compile")
+        return
+    x = gpu_network.batch_input(graph, size, n)
+    try:
+        gpu_torch.torch_on_gpu()
+        peer = Peer(name, gpu_torch.compiled(*gpu_torch.module_on(graph, x), mode), f"{gpu_torch.DETAIL}; {name}")
+    except Exception as error:
+        job.record.skip(name, failure(error))
+        return
+    dense = DeviceWay(model, x, Way("dense", {"dense": True}))
+    found = section([dense], [peer], machine, events, ROUNDS, LEAST)
+    sections.append(found | {"with": name})
+    job.record.put("network", sections)
+
+
+def latency(graph: Graph, backend: Any, size: tuple[int, int], clock: Callable[[], float] = time.perf_counter) -> Json:
+    """Return {"median", "least", "most"} seconds of a whole call: pixels in the host's memory to labels there."""
+    pixels = np.random.Generator(np.random.PCG64(5)).integers(0, 256, (*size, 3), np.uint8)
+    model, seconds = Model(graph, backend), []
+    for _ in range(LATENCY_RUNS):
+        start = clock()
+        model(pixels)
+        seconds.append(clock() - start)
+    return _spread(seconds[3:])  # the first three are launched anew, recorded, replayed for the first time
+
+
+def _spread(seconds: Sequence[float]) -> Json:
+    return {"median": float(np.median(seconds)), "least": min(seconds), "most": max(seconds)}

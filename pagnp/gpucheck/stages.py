@@ -1,0 +1,61 @@
+"""Which stages there are, how long each may take, and which run side by side."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+GROUPS = ("conformance", "sanitizer", "networks", "repetition", "speed")
+BACKENDS = ("cupy", "numba-cuda")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage on one backend.
+
+    group    what --only picks it by
+    seconds  that it plans with; GRACE later it is stopped
+    wave     stages of the same wave run side by side
+    """
+
+    name: str
+    backend: str
+    seconds: float
+    wave: int
+    group: str
+
+    @property
+    def title(self) -> str:
+        """Such as "conformance, cupy"."""
+        return f"{self.name}, {self.backend}"
+
+
+# Correctness first, all processes at once: they also disturb each other, which is wanted. Times last, alone. The numba
+# stages are longer: each process compiles its kernels anew. The last stage takes what the others have left.
+STAGES = (
+    Stage("conformance", "cupy", 80, 1, "conformance"),
+    Stage("conformance", "numba-cuda", 115, 1, "conformance"),
+    Stage("sanitizer", "cupy", 110, 1, "sanitizer"),
+    Stage("networks", "cupy", 40, 2, "networks"),
+    Stage("networks", "numba-cuda", 65, 2, "networks"),
+    Stage("repetition", "cupy", 40, 3, "repetition"),
+    Stage("repetition", "numba-cuda", 40, 3, "repetition"),
+    Stage("speed-convs", "cupy", 100, 4, "speed"),
+    Stage("speed-network", "cupy", 170, 5, "speed"),
+)
+
+Command = Callable[[Stage, float, Path], list[str]]
+
+
+def chosen(groups: Sequence[str], backends: Sequence[str]) -> list[Stage]:
+    """Return the stages of these groups and backends; with none of a kind named, all."""
+    return [
+        stage
+        for stage in STAGES
+        if (not groups or stage.group in groups) and (not backends or stage.backend in backends)
+    ]
+
+
+def command(stage: Stage, seconds: float, record: Path, files: Sequence[str] = ()) -> list[str]:
+    """Return the command line of a stage's process."""
+    return [sys.executable, "-m", "pagnp.gpucheck.job", stage.name, stage.backend, str(seconds), str(record), *files]

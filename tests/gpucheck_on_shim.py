@@ -1,8 +1,10 @@
-"""A stage of gpucheck whose GPU is the shim: python gpucheck_on_shim.py SHIM_FOLDER STAGE BACKEND SECONDS RECORD ..."""
+"""gpucheck with the shim as its GPU. A stage: gpucheck_on_shim.py SHIM_FOLDER STAGE BACKEND SECONDS RECORD ..."""
 
 import contextlib
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 from cuda_shim.recording import RecordingDevice
@@ -11,6 +13,14 @@ from pagnp.backends.base import Backend
 from pagnp.backends.gpu import table
 from pagnp.errors import BackendError
 from pagnp.gpucheck import job, repetition, speed_convs, speed_network
+
+ROOT = Path(__file__).resolve().parent.parent
+WEIGHTS, IMAGE = ROOT / "examples/models/rooms-seg.h5", ROOT / "examples/images/room.png"
+GPU = {"name": "Fake GPU", "capability": "9.0", "memory": 1 << 36}
+ABOUT = {
+    **{"gpus": [GPU], "driver": "580.1", "cuda": "13.0", "nvrtc": "13.0", "nvidia-smi": {"name": "Fake GPU"}},
+    **{"pagnp": "0", "commit": "abc", "python": "3", "system": "Linux", "cpu": "a CPU", "cores": 2, "packages": {}},
+}
 
 
 class HostEvents:
@@ -45,6 +55,16 @@ def shim_backend_of(folder):
         return Backend(name, table(device), arrays=device)
 
     return backend_of
+
+
+def staged_json(name, job, **values):
+    found = {"checks": job.record.checks, "skipped": job.record.skipped, "values": {**job.record.values, **values}}
+    return {"name": name, "backend": "cupy", "status": "passed", "seconds": 1.0, "reason": "", "log": [], **found}
+
+
+def shim_folder():
+    """Return where the shim keeps what it compiled, by its content: the same place as for other tests."""
+    return Path(tempfile.gettempdir()) / "pagnp-cuda-shim"
 
 
 def stand_in():

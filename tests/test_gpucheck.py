@@ -8,11 +8,9 @@ import json
 import os
 import stat
 import sys
-import tempfile
 from collections import Counter
-from pathlib import Path
 
-import gpucheck_on_shim
+import gpucheck_on_shim as on_shim
 import numpy as np
 import pytest
 from cuda_shim import build
@@ -20,9 +18,7 @@ from cuda_shim.device import CudaArray
 
 import pagnp
 from pagnp.backends.gpu import driver
-from pagnp.bench import gpu_convs, gpu_launches, gpu_layers, gpu_timing
-from pagnp.bench.peers import Peer
-from pagnp.bench.timing import Times
+from pagnp.bench import gpu_launches, gpu_layers
 from pagnp.gpucheck import (
     __main__,
     arrays,
@@ -35,42 +31,30 @@ from pagnp.gpucheck import (
     running,
     sanitized,
     sanitizer,
-    speed_convs,
-    speed_network,
     stages,
-    targets,
 )
 from pagnp.gpucheck.job import Deadline, Job
 from pagnp.gpucheck.record import Record, no_problems
 from pagnp.gpucheck.stages import Stage
 from pagnp.testing.cases import CASES
 
-ROOT = Path(__file__).resolve().parent.parent
-WEIGHTS, IMAGE = ROOT / "examples/models/rooms-seg.h5", ROOT / "examples/images/room.png"
-GPU = {"name": "Fake GPU", "capability": "9.0", "memory": 1 << 36}
-ABOUT = {
-    **{"gpus": [GPU], "driver": "580.1", "cuda": "13.0", "nvrtc": "13.0", "nvidia-smi": {"name": "Fake GPU"}},
-    **{"pagnp": "0", "commit": "abc", "python": "3", "system": "Linux", "cpu": "a CPU", "cores": 2, "packages": {}},
-}
-
 
 @pytest.fixture(scope="module")
 def folder():
-    """Where the shim keeps what it compiled, by its content: the same place as for other tests."""
     if build.compiler() is None:
         assert not os.environ.get("CI"), "CI has a C++ compiler"
         pytest.skip("no g++: the CUDA sources cannot be run on the CPU")
-    return Path(tempfile.gettempdir()) / "pagnp-cuda-shim"
+    return on_shim.shim_folder()
 
 
 @pytest.fixture
 def backend(folder):
-    return gpucheck_on_shim.shim_backend_of(folder)("cupy")
+    return on_shim.shim_backend_of(folder)("cupy")
 
 
 @pytest.fixture
 def job(backend):
-    return Job(backend, Record(), Deadline(1000), WEIGHTS, IMAGE, every=8)
+    return Job(backend, Record(), Deadline(1000), on_shim.WEIGHTS, on_shim.IMAGE, every=8)
 
 
 @pytest.fixture
@@ -115,7 +99,7 @@ def patience(monkeypatch):
 
 def test_no_stage_harms_another(options, patience, capsys):
     wanted = [*staged(name for name in CODES if name != "hangs"), Stage("hangs", "cupy", 1.5, 1, "conformance")]
-    document = __main__.Document(options.out, ABOUT)
+    document = __main__.Document(options.out, on_shim.ABOUT)
     outcomes = running.run(wanted, of_stage(CODES), 60, document.write)
     found = {outcome.stage.name: outcome for outcome in outcomes}
     assert {name: outcome.status for name, outcome in found.items()} == {
@@ -136,7 +120,7 @@ def test_no_stage_harms_another(options, patience, capsys):
 
 def test_ctrl_c_keeps_what_is_there(options, patience):
     wanted = [*staged(["good", "hangs"]), *staged(["wrong"], wave=2)]
-    seen, document = [], __main__.Document(options.out, ABOUT)
+    seen, document = [], __main__.Document(options.out, on_shim.ABOUT)
 
     def told(line):
         seen.append(line)
@@ -197,9 +181,11 @@ def test_wrong_options_are_one_line(monkeypatch, capsys, tmp_path):
 
 def test_the_whole_command_on_the_shim(monkeypatch, folder, tmp_path, capsys):
     """Conformance of the shim passes in a process of its own, Numba-CUDA is not there, and both files say it."""
-    monkeypatch.setattr(environment, "environment", lambda commit: {**ABOUT, "commit": commit})
-    monkeypatch.setitem(os.environ, "PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tests"), *sys.path]))
-    script, files = ROOT / "tests/gpucheck_on_shim.py", ["every=200"]
+    monkeypatch.setattr(environment, "environment", lambda commit: {**on_shim.ABOUT, "commit": commit})
+    monkeypatch.setitem(
+        os.environ, "PYTHONPATH", os.pathsep.join([str(on_shim.ROOT), str(on_shim.ROOT / "tests"), *sys.path])
+    )
+    script, files = on_shim.ROOT / "tests/gpucheck_on_shim.py", ["every=200"]
 
     def command(stage, seconds, record):
         return [sys.executable, str(script), str(folder), stage.name, stage.backend, str(seconds), str(record), *files]
@@ -227,7 +213,7 @@ def test_what_is_told_of_the_machine(monkeypatch):
     answers = {"nvidia-smi": "Fake GPU, 580.1, 80 GiB\n", "git": "abc\n"}
     monkeypatch.setattr(environment, "_output", lambda words: answers[words[0]])
     found = environment.environment()
-    assert found["gpus"] == [GPU] and found["cuda"] == "13.0" and found["commit"] == "abc\n".strip() + "+"
+    assert found["gpus"] == [on_shim.GPU] and found["cuda"] == "13.0" and found["commit"] == "abc\n".strip() + "+"
     assert found["nvidia-smi"]["driver_version"] == "580.1" and "numpy" in found["packages"]
     assert not any("set" in option or option.startswith("-") for option in environment.SMI), "it reads only"
 
@@ -336,13 +322,13 @@ def test_a_network_with_other_bits_is_found(job, backend, monkeypatch):
 
 
 def test_a_forged_receipt_is_found(backend):
-    host, device = networks.receipt_pairs(backend, pagnp.load(WEIGHTS).graph)["numba to cupy"]
-    pixels = pagnp.image.load_image(IMAGE).pixels[60:76, 90:106]
+    host, device = networks.receipt_pairs(backend, pagnp.load(on_shim.WEIGHTS).graph)["numba to cupy"]
+    pixels = pagnp.image.load_image(on_shim.IMAGE).pixels[60:76, 90:106]
     other = pagnp.Model(host.graph, "numba")
     result = other(np.ascontiguousarray(pixels[::-1]), trace="digests", budget=0.4, flip=True)
     wrong = lambda *args, **options: result  # noqa: E731
     wrong.graph, wrong.backend = host.graph, host.backend
-    assert networks.across(wrong, device, WEIGHTS, np.ascontiguousarray(pixels))
+    assert networks.across(wrong, device, on_shim.WEIGHTS, np.ascontiguousarray(pixels))
 
 
 # Repetition
@@ -358,7 +344,9 @@ def test_repetition(job, monkeypatch):
     assert found["runs"] == 5 and list(found["digests"]) == [found["digest"]]
     assert found["loading process"] == {"began": True, "to the end": True}
     assert no_problems(vars(job.record)) and found["runs on another stream"] > 0
-    text = report.markdown({"environment": ABOUT, "stages": [staged_json("repetition", job)], "targets": []})
+    text = report.markdown(
+        {"environment": on_shim.ABOUT, "stages": [on_shim.staged_json("repetition", job)], "targets": []}
+    )
     assert "| cupy | 5 of 40 | 1 | to the end |" in text
 
 
@@ -435,228 +423,3 @@ def test_the_cases_of_the_sanitizer(backend):
     assert {tiles for _, tiles in chosen} >= {(tile,) for tile in backend.arrays.conv_tiles}
     turns = iter(range(3))
     assert sanitized.check(backend, lambda: next(turns, 3) < 2) == 2
-
-
-# Speed
-
-
-class FakeEvents:
-    """Marks on a clock that moves as the runs say."""
-
-    def __init__(self):
-        self.now = 0.0
-
-    def record(self):
-        return self.now
-
-    def elapsed(self, first, last):
-        return last - first
-
-
-def test_events_are_the_clock():
-    events = FakeEvents()
-
-    def run(seconds):
-        def call():
-            events.now += seconds
-
-        return call
-
-    times = gpu_timing.measure({"a": run(0.25), "b": run(0.5)}, events, rounds=3, least=0.0)
-    assert times == {"a": Times((0.25,) * 3), "b": Times((0.5,) * 3)}
-    assert gpu_timing.shared(times["b"], 2) == times["a"]
-    assert gpu_timing.step_seconds(events, [0.0, 1.0, 4.0]) == [1.0, 3.0]
-
-
-def test_launches_become_one_graph(backend):
-    device, done = backend.arrays, []
-    x = device.to_device(np.ones((1, 1, 1, 4), np.float32))
-    run = gpu_timing.repeated(device, lambda: (device.copy(x, x), done.append(1)), 5)
-    assert len(done) == 6 and device.replays == 0  # once to compile, five recorded
-    run()
-    assert len(done) == 6 and device.replays == 1
-
-
-def test_the_layers_are_resnet50s():
-    layers = gpu_layers.layers_of(gpu_layers.resnet50())
-    assert sum(layer.count for layer in layers) == 53
-    names = {layer.name: layer for layer in layers}
-    assert names["3x3 512-512 60x80 d4"].count == 3 and names["7x7 3-64 480x640 s2"].size == (240, 320)
-    assert names["3x3 256-256 60x80 d2"].macs == 60 * 80 * 9 * 256 * 256
-
-
-def convs_on(backend, **more):
-    machine = gpucheck_on_shim.Machine(backend.arrays)
-    return gpu_convs.Convs(backend, gpucheck_on_shim.HostEvents(), machine, machine, rounds=2, least=0.0, **more)
-
-
-SMALL = gpu_layers.Layer(6, 8, 8, 32, 3, 1, 2, 2)
-
-
-def test_a_row_of_a_convolution(backend, monkeypatch):
-    monkeypatch.setattr(gpu_convs, "MOST_LAUNCHES", 2)
-    fails = functools.partial(__import__, "no_such_library")
-    peers = {"quick": lambda layer, x, launches: Peer("quick", lambda: None, "does nothing"), "none": lambda *_: None}
-    row = gpu_convs.row(convs_on(backend, peers=peers | {"fails": fails}), SMALL, 2)
-    assert row["layer"] == "3x3 8-32 6x8 d2" and row["macs"] == 2 * SMALL.macs and row["wrong"] == []
-    assert row["chosen"] in row["tiles"] and set(row["tiles"]) <= {tile.kernel for tile in backend.arrays.conv_tiles}
-    assert list(row["peers"]) == ["quick"] and list(row["skipped"]) == ["fails"]
-    assert row["peers"]["quick"]["ratio"]["of_medians"] > 1
-    json.dumps(row)
-
-
-def test_a_tile_with_other_bits_is_found(backend):
-    right, prepared = backend.kernels["conv2d"], gpu_layers.Prepared(SMALL, 2, backend)
-
-    def conv2d(*args):
-        right(*args)
-        if backend.arrays.conv_tiles:
-            args[-1].view(np.ndarray)[-1, 0, 0, 0] = 7
-
-    tile = gpu_convs.usable_tiles(prepared)[0]
-    backend.kernels["conv2d"] = conv2d
-    found = gpu_convs.wrong_images(prepared, [tile])
-    assert len(found) == 1 and "last image of 2" in found[0] and tile.kernel in found[0]
-
-
-def staged_json(name, job, **values):
-    found = {"checks": job.record.checks, "skipped": job.record.skipped, "values": {**job.record.values, **values}}
-    return {"name": name, "backend": "cupy", "status": "passed", "seconds": 1.0, "reason": "", "log": [], **found}
-
-
-def test_speed_of_convolutions_and_of_a_network(job, backend, monkeypatch):
-    monkeypatch.setattr(speed_network, "ROUNDS", 1)
-    monkeypatch.setattr(speed_network, "LEAST", 0.0)
-    monkeypatch.setattr(speed_network, "BATCHES", (1,))
-    monkeypatch.setattr(speed_network, "KEEPS", (0.5,))
-    monkeypatch.setattr(speed_network, "LATENCY_RUNS", 4)
-    monkeypatch.setattr(gpu_convs, "MOST_LAUNCHES", 1)
-    monkeypatch.setattr(speed_convs, "BATCHES", (2,))
-    heads = {"labels": {"task": "segmentation", "classes": 5}}
-    graph = pagnp.nn.pag_resnet(depth=26, width=0.0625, gated=["layer1.0", "layer4.1"], heads=heads, gate_bias=0.0)
-    machine = (gpucheck_on_shim.Machine(backend.arrays),) * 2
-    speed_network.run_network(job, graph, (16, 24), machine, gpucheck_on_shim.HostEvents())
-    speed_convs.measure(job, convs_on(backend), {}, [SMALL])
-    assert no_problems(vars(job.record)), job.record.checks
-    section = job.record.values["network"][0]
-    ways = ["dense", "keep 0.5 random", "keep 0.5 blobs"]
-    assert [(row["name"], row["mode"]) for row in section["rows"]] == [(w, m) for w in ways for m in ("eager", "graph")]
-    assert section["rows"][2]["kept"] == pytest.approx(0.5, abs=0.05) and section["rows"][2]["macs_share"] < 1
-    profile = section["profiles"]["keep 0.5 random"]
-    assert "lists of sites" in profile["kinds"] and profile["sum"] == pytest.approx(
-        sum(s["seconds"] for s in profile["steps"])
-    )
-    assert job.record.checks["bits of pag_resnet50, batch 1, dense"] == {"count": 1, "failed": 0, "first": []}
-    stage = staged_json("speed-network", job)
-    text = report.markdown({"environment": ABOUT, "stages": [stage], "targets": []})
-    assert "## PAG-ResNet-50, 480x640, batch 1" in text and "| 3x3 8-32 6x8 d2 |" in text
-    assert "Where the time goes, dense, batch 1" in text and "A whole call at batch 1" in text
-
-
-def seconds(median):
-    return {"median": median, "least": median, "most": median, "rounds": [median]}
-
-
-def conv_row(name, batch, share, ours=1.0, **peers):
-    theirs = {key.replace("_", "-"): {"seconds": seconds(value)} for key, value in peers.items()}
-    return {"layer": name, "batch": batch, "share_of_peak": share, "seconds": seconds(ours), "peers": theirs}
-
-
-def network_rows(batch, rows, peers):
-    """rows: (name, milliseconds, share of the MACs)."""
-    dense = rows[0][1]
-    return {
-        "batch": batch,
-        "rows": [
-            {
-                **{"name": name, "mode": "graph", "seconds": seconds(taken), "macs_share": share},
-                "ratios": {p: {"of_medians": taken / t} for p, t in (peers | {"dense": dense}).items()},
-            }
-            for name, taken, share in rows
-        ],
-    }
-
-
-def verdicts(values):
-    return {target.name: (target.verdict, target.measured) for target in targets.targets(values)}
-
-
-def test_targets_that_are_reached_and_missed():
-    convs = [
-        conv_row("3x3 256-256 60x80 d2", 8, 0.80, torch=0.95, numba_cuda=2.0),
-        conv_row("3x3 256-256 60x80 d2", 32, 0.76),
-        conv_row("3x3 256-256 60x80 d2", 1, 0.10),
-        conv_row("3x3 512-512 60x80 d4", 8, 0.70, torch=0.5, cudnn_direct=0.85, numba_cuda=4.0),
-    ]
-    kernels = {"3x3 256-256 60x80 d2": ["implicit_gemm"], "3x3 512-512 60x80 d4": ["Winograd_fwd"]}
-    eight = network_rows(8, [("dense", 40.0, 1.0), ("keep 0.5 random", 30.0, 0.76)], {"torch eager": 41.0})
-    compiled = network_rows(8, [("dense", 40.0, 1.0)], {"torch.compile": 39.0})
-    single = network_rows(1, [("dense", 6.0, 1.0)], {"torch CUDA graph": 7.0})
-    found = verdicts({"convs": convs, "cudnn kernels": kernels, "network": [eight, compiled, single]})
-    assert found["conv 3x3 256-256, batch 8 and more"] == ("reached", 0.76)
-    assert found["conv 3x3 512-512, batch 8 and more"] == ("missed", 0.70)
-    assert found["conv layers, batch 8, speed / cuDNN's best direct algorithm"] == ("missed", 0.85)
-    assert found["batch 8, dense / torch's fastest"] == ("missed", 40 / 39)
-    assert found["batch 8, keep 0.5 random / torch's fastest"] == ("reached", pytest.approx(30 / 39))
-    ideal = "batch 8, keep 0.5 random / own dense / its share of the MACs"
-    assert found[ideal] == ("reached", pytest.approx(0.75 / 0.76))
-    assert found["batch 8, keep 0.5 blobs / torch's fastest"] == ("not measured", None)
-    assert found["batch 1, dense / torch with CUDA graphs"] == ("reached", pytest.approx(6 / 7))
-    assert found["numba-cuda's conv speed / cupy's"] == ("missed", 0.375)
-
-
-def test_cudnns_choice_counts_only_where_its_kernels_are_known():
-    row = conv_row("a", 8, 0.5, torch=0.9)
-    assert targets.direct_seconds(row, []) is None
-    assert targets.direct_seconds(row, ["fft2d_r2c_32x32"]) is None
-    assert targets.direct_seconds(row, ["sm80_xmma_fprop_implicit_gemm"]) == 0.9
-    assert {verdict for verdict, _ in verdicts({}).values()} == {"not measured"}
-
-
-def test_peers_of_torch_on_the_cpu(monkeypatch):
-    torch = pytest.importorskip("torch")
-    from pagnp.bench import gpu_torch
-
-    x = np.random.default_rng(0).standard_normal((2, 6, 8, 8)).astype(np.float32)
-    for make in (gpu_torch.conv, gpu_torch.sgemm):
-        peer = make(SMALL, x, 2, device="cpu", graph=False)
-        peer.run()
-        assert peer.detail
-    weight = torch.ones((1,))
-    assert gpu_torch.captured(torch, weight.sum, graph=False) == weight.sum
-    graph = pagnp.nn.pag_resnet(depth=26, width=0.0625, gated=["layer1.0"], heads={"a": {"task": "depth"}})
-    assert set(gpu_torch.network(graph, np.zeros((1, 16, 16, 3), np.float32), device="cpu")()) == {"a"}
-    module, image = gpu_torch.module_on(graph, np.zeros((1, 16, 16, 3), np.float32), "cpu")
-    assert module.to("meta")(image.to("meta"))["a"].device.type == "meta", "a part of the module stays on the CPU"
-
-
-def test_the_peaks_kernel_is_launched_on_every_multiprocessor(monkeypatch):
-    """On the stand-in for CuPy, which loads what NVRTC compiled and notes how it is called."""
-    pytest.importorskip("cuda.bindings.nvrtc")
-    import fake_cupy
-
-    from pagnp.backends.base import get_backend
-    from pagnp.bench.gpu_peak import FmaPeak, Streams
-
-    cupy = fake_cupy.install(monkeypatch)
-    device = get_backend("cupy").arrays
-    peak, streams = FmaPeak(device, steps=64), Streams(device, size=1 << 16)
-    peak()
-    (grid, block, args, _) = cupy.kernels["fma_peak_f32"].asked[0]
-    assert peak.flops == 2 * grid[0] * block[0] * 32 * 64 and grid[0] % 132 == 0
-    assert args[1].size == grid[0] * block[0] and args[2] == 64 and args[2].dtype == np.int32
-    streams()
-    assert (
-        streams.bytes == 2 << 16
-        and np.array_equal(*(a.get() for a in streams._arrays))
-        and streams._arrays[1].get().any()
-    )
-
-
-def test_the_benchmarks_kernel_compiles():
-    pytest.importorskip("cuda.bindings.nvrtc")
-    from pagnp.backends.cupy_raw import nvrtc
-    from pagnp.bench.gpu_peak import SOURCE
-
-    compiled = nvrtc.compile_sources({SOURCE.name: SOURCE.read_bytes()}, "sm_90")
-    assert compiled.ptx.count("fma.rn.f32") >= 128 and ".entry fma_peak_f32" in compiled.ptx and compiled.cubin

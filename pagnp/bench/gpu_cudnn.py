@@ -5,6 +5,7 @@ torch can only take cuDNN's choice; that package lists all plans and what they d
 
 import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 from pagnp.bench.gpu_layers import Layer
@@ -62,32 +63,36 @@ class Problem:
 
     def run(self, index: int, workspace: Any, handle: Any) -> None:
         """Execute the plan at `index` on torch's current stream."""
-        self.cudnn.set_stream(handle, self.torch.cuda.current_stream().cuda_stream)
+        if self.image.is_cuda:
+            self.cudnn.set_stream(handle, self.torch.cuda.current_stream().cuda_stream)
         pointers = {self.x: self.image, self.w: self.weight, self.y: self.out}
         self.graph.execute_plan_at_index(pointers, workspace, index, handle)
 
 
-def direct_conv(layer: Layer, x: Any, launches: int) -> Peer:
+def direct_conv(layer: Layer, x: Any, launches: int, *, device: str = "cuda", graph: bool = True) -> Peer:
     """Return the fastest plan that is left. Raises SkippedError if there is none, ImportError without the package."""
     import cudnn
     import torch
 
     handle = _handle(cudnn)
-    problem = Problem(cudnn, torch, layer, x)
+    problem = Problem(cudnn, torch, layer, x, device)
     problem.describe(handle)
-    found, end = [], time.perf_counter() + PATIENCE
+    found, refused, end = [], "", time.perf_counter() + PATIENCE
     for index in range(problem.plans()):
         if time.perf_counter() < end:
-            found += _tried(problem, index, handle)
+            try:
+                found += _tried(problem, index, handle)
+            except Exception as error:  # cudnnGraphNotSupportedError among others; the next plan is tried
+                refused = f"; the last was refused: {type(error).__name__}: {' '.join(str(error).split())[:120]}"
     if not found:
-        raise SkippedError("cuDNN has no plan without Winograd, FFT and tensor cores")
+        raise SkippedError(f"cuDNN has no plan without Winograd, FFT and tensor cores that runs{refused}")
     _, index, name, workspace = min(found, key=lambda plan: plan[0])
 
     def run() -> None:
         for _ in range(launches):
             problem.run(index, workspace, handle)
 
-    return Peer("cudnn-direct", captured(torch, run), f"{name}, the fastest of {len(found)} plans")
+    return Peer("cudnn-direct", captured(torch, run, graph), f"{name}, the fastest of {len(found)} plans")
 
 
 @functools.cache
@@ -96,22 +101,25 @@ def _handle(cudnn: Any) -> Any:
     return cudnn.create_handle()
 
 
+def seconds_of(torch: Any, run: Callable[[], object]) -> float:
+    """Return the seconds of a run, the mean of TRIALS, by torch's events."""
+    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    first.record()
+    for _ in range(TRIALS):
+        run()
+    last.record()
+    last.synchronize()
+    return float(first.elapsed_time(last)) / TRIALS / 1e3
+
+
 def _tried(problem, index, handle):
-    """Return [(seconds, index, name, workspace)] of a plan, or [] if cuDNN refuses it or it was barred."""
-    torch = problem.torch
-    try:
-        problem.graph.build_plan_at_index(index)
-        size = int(problem.graph.get_workspace_size_plan_at_index(index))
-        if size > MOST_WORKSPACE:
-            return []
-        workspace = torch.empty(max(size, 1), device="cuda", dtype=torch.uint8)
-        problem.run(index, workspace, handle)
-        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        first.record()
-        for _ in range(TRIALS):
-            problem.run(index, workspace, handle)
-        last.record()
-        last.synchronize()
-        return [(first.elapsed_time(last), index, problem.graph.get_plan_name_at_index(index), workspace)]
-    except Exception:  # cudnnGraphNotSupportedError among others; the next plan is tried
+    """Return [(seconds, index, name, workspace)] of a plan, or [] if it wants too much memory; raises if refused."""
+    torch, graph = problem.torch, problem.graph
+    graph.build_plan_at_index(index)
+    size = int(graph.get_workspace_size_plan_at_index(index))
+    if size > MOST_WORKSPACE:
         return []
+    workspace = torch.empty(max(size, 1), device=problem.image.device, dtype=torch.uint8)
+    problem.run(index, workspace, handle)
+    seconds = seconds_of(torch, lambda: problem.run(index, workspace, handle))
+    return [(seconds, index, graph.get_plan_name_at_index(index), workspace)]

@@ -97,6 +97,15 @@ def captured(torch: Any, run: Run, graph: bool = True) -> Run:
     return replay
 
 
+def memory_of(torch: Any, run: Run) -> str:
+    """Return in words how much memory a run takes at most, with what torch holds anyway: weights and input."""
+    for _ in range(WARM_UP):
+        run()
+    torch.cuda.reset_peak_memory_stats()
+    run()
+    return f"{torch.cuda.max_memory_allocated() / 2**20:.0f} MiB at most, with weights and input"
+
+
 def kernel_names(torch: Any, run: Run) -> list[str]:
     """Return the names of the kernels of a run, by torch's profiler."""
     run()

@@ -69,7 +69,7 @@ def quick_peers(job: Job, graph: Graph, x: Tensor) -> list[Peer]:
     try:
         torch = gpu_torch.torch_on_gpu()
         eager = gpu_torch.network(graph, x)
-        found.append(Peer(EAGER, eager, gpu_torch.DETAIL))
+        found.append(Peer(EAGER, eager, f"{gpu_torch.DETAIL}; {gpu_torch.memory_of(torch, eager)}"))
         found.append(Peer(GRAPHS, gpu_torch.captured(torch, eager), f"{gpu_torch.DETAIL}; captured whole"))
     except Exception as error:
         job.record.skip(f"torch, batch {n}", failure(error))

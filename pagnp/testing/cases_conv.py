@@ -228,6 +228,8 @@ def _narrow_deconv_rows():
     yield from (deconv(7, 3, 5, 7, 3, fill, 94, stride=2, padding=1, groups=7) for fill in fills.SHARP)
     yield deconv(4, 5, 7, 4, (3, 6), stride=(1, 3), padding=(2, 0, 1, 3), groups=4, seed=94)
     yield deconv(4, 5, 9, 4, 4, stride=2, dilation=3, padding=(1, 2, 3, 4), groups=4, seed=94)
+    for stride, dilation in ((2, 2), (4, 6), (3, 6), (6, 4)):  # common factors
+        yield deconv(4, 5, 9, 4, 5, "hairs", 94, stride=stride, dilation=dilation, padding=2, groups=4)
     yield deconv(3, 13, 14, 3, (13, 11), "cancelling", 94, padding=5, groups=3)  # more than a block of taps
 
 

@@ -1,7 +1,7 @@
 """The mutation table: every *.toml here, read into Edits.
 
 A table `[name]` of a file holds
-    file        which source, below pagnp/
+    file        which source, below pagnp/; or one of cuda/
     old, new    what is replaced and by what; `old` must occur exactly once
     why         what is wrong then
     first       what ought to notice, in turn: arguments of pytest that begin with tests/, or rows of
@@ -35,6 +35,11 @@ class Edit:
         if text.count(self.old) != 1:
             raise ValueError(f"{self.name}: {self.file} has the old text {text.count(self.old)} times, need it once")
         return text.replace(self.old, self.new)
+
+    @property
+    def path(self) -> str:
+        """Where the source lies in the project."""
+        return self.file if self.file.startswith("cuda/") else f"pagnp/{self.file}"
 
     @property
     def commands(self) -> list[list[str]]:

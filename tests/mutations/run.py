@@ -45,6 +45,7 @@ EVERYTHING = (
     *("contract", "graph", "known_answers", "numerics_page", "model", "nn", "multipool", "memory", "rooms"),
     *("shipped_model", "ops_errors", "torch_ops", "transcendental_digests", "bands", "oracle"),
 )
+CUDA = ("cuda_contract", "cuda_kernels", "gpu_runs")  # the same for an edit of GPU kernels
 SECONDS = 900  # that one command of pytest may take
 WHERE = "import pagnp, pagnp.backends.numba_cpu.cachefolder as c; print(pagnp.__file__); print(c.cache_folder())"
 
@@ -113,13 +114,13 @@ class Copy:
 
     def judge(self, edit: Edit, quick: bool) -> str:
         """Return what killed the edit, or "". `quick`: ask only those that ought to notice."""
-        path = self.root / "pagnp" / edit.file
+        path = self.root / edit.path
         before = path.read_bytes()
         path.write_text(edit.apply(before.decode("utf-8")), encoding="utf-8")
         try:
             if edit.is_compiled and self.where() == self.clean_cache:
                 raise RuntimeError(f"{edit.name}: the kernels would not be compiled anew")
-            for command in (*edit.commands, *([] if quick else [everything()])):
+            for command in (*edit.commands, *([] if quick else [everything(edit)])):
                 if killers := self.pytest(command, "-x"):
                     return killers[0]
             return ""
@@ -134,9 +135,10 @@ class Copy:
                 shutil.rmtree(folder)
 
 
-def everything() -> list[str]:
+def everything(edit: Edit | None = None) -> list[str]:
     """Return the arguments of pytest for all that is worth asking."""
-    return [str(path) for name in EVERYTHING if (ROOT / (path := f"tests/test_{name}.py")).exists()]
+    names = CUDA if edit and "cuda" in edit.commands[0][0] else EVERYTHING
+    return [str(path) for name in names if (ROOT / (path := f"tests/test_{name}.py")).exists()]
 
 
 def report(edit: Edit, killer: str, seconds: float) -> str:

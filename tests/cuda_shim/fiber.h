@@ -8,7 +8,9 @@
 #include <cstdint>
 #include <new>
 
-#ifndef __x86_64__
+#if defined(__x86_64__) && !defined(PAGNP_UCONTEXT)
+#define PAGNP_SWITCH  // a dozen instructions in place of a call of the system
+#else
 #include <ucontext.h>
 #endif
 
@@ -16,7 +18,7 @@ namespace shim {
 
 constexpr size_t STACK = 256 << 10, PAGE = 4096;
 
-#ifdef __x86_64__
+#ifdef PAGNP_SWITCH
 
 // Saves what a called function must keep, and the stack pointer to *from; goes on where `to` was saved.
 extern "C" void pagnp_switch(void** from, void* to);

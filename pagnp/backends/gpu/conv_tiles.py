@@ -55,12 +55,9 @@ def cycles(tile: Tile, rows: int, c_group: int, groups: int, terms: int, multipr
     idle = -(-chains // tile.slices) * tile.slices / chains
     block = tile.rows * tile.columns * terms * idle / LANES / tile.speed
     full, rest = divmod(-(-blocks // multiprocessors), tile.blocks)
-    warps = tile.threads // 32
-    sums = full * tile.blocks * block / _filled(tile.blocks * warps) + (
-        rest * block / _filled(rest * warps) if rest else 0
-    )
+    sums = full * tile.blocks * block / _filled(tile, tile.blocks) + rest * block / _filled(tile, max(rest, 1))
     loads = blocks * (tile.rows + tile.columns) * terms / (multiprocessors * L2_VALUES)
-    return START + max(sums, loads)
+    return START + max(sums, loads) + min(sums, loads) / 8
 
 
 def fitting(tiles: tuple[Tile, ...], block_bytes: int, multiprocessor_bytes: int) -> tuple[Tile, ...]:
@@ -72,9 +69,14 @@ def fitting(tiles: tuple[Tile, ...], block_bytes: int, multiprocessor_bytes: int
     )
 
 
-def _filled(warps: int) -> float:
-    """Return the share of its peak that a multiprocessor reaches with so many warps: it has 4 schedulers."""
-    return warps / max(5, warps + 1)
+def _filled(tile: Tile, blocks: int) -> float:
+    """Return the share of its peak that a multiprocessor reaches with so many blocks of a kind.
+
+    It has 4 schedulers, and one warp alone does not keep one of them busy. More chains a thread hide more latency.
+    """
+    warps = blocks * tile.threads / 32
+    in_flight = warps * tile.rows * tile.columns * tile.slices / tile.threads / 64
+    return min(warps / 5, in_flight / (in_flight + 1))
 
 
 def _cuda(shape: tuple[int, int], thread: tuple[int, int], slices: int, vector: int, blocks: int, speed: float) -> Tile:
@@ -90,16 +92,15 @@ def _cuda(shape: tuple[int, int], thread: tuple[int, int], slices: int, vector: 
 
 
 CUDA = (
-    _cuda((128, 128), (16, 8), 1, 4, 2, 0.91),
-    _cuda((128, 64), (8, 8), 1, 4, 3, 0.87),
-    _cuda((64, 64), (8, 8), 1, 4, 6, 0.87),
-    _cuda((64, 64), (8, 8), 2, 4, 3, 0.86),
-    _cuda((64, 64), (8, 8), 4, 4, 1, 0.86),
-    _cuda((64, 32), (8, 8), 1, 4, 9, 0.85),
-    _cuda((64, 32), (8, 8), 2, 4, 6, 0.84),
-    _cuda((64, 32), (8, 8), 4, 4, 3, 0.84),
-    _cuda((32, 32), (4, 8), 4, 4, 4, 0.77),
-    _cuda((32, 16), (4, 4), 8, 4, 2, 0.65),
-    _cuda((128, 64), (8, 8), 1, 1, 2, 0.75),
-    _cuda((64, 64), (8, 8), 2, 1, 2, 0.75),
+    _cuda((128, 128), (16, 8), 1, 4, 2, 0.89),
+    _cuda((128, 64), (8, 8), 1, 4, 3, 0.85),
+    _cuda((64, 64), (8, 8), 1, 4, 6, 0.85),
+    _cuda((64, 64), (8, 8), 2, 4, 3, 0.83),
+    _cuda((64, 32), (8, 8), 1, 4, 9, 0.83),
+    _cuda((64, 32), (8, 8), 2, 4, 6, 0.81),
+    _cuda((64, 32), (8, 8), 4, 4, 3, 0.81),
+    _cuda((32, 32), (4, 8), 4, 4, 4, 0.74),
+    _cuda((32, 16), (4, 4), 8, 4, 2, 0.62),
+    _cuda((128, 64), (8, 8), 1, 1, 2, 0.68),
+    _cuda((64, 64), (8, 8), 2, 1, 2, 0.66),
 )

@@ -13,16 +13,14 @@
                                              dilation_x, groups, width});                                           \
     }
 
-// name, blocks of a multiprocessor; rows, columns, pixels and channels of a thread, slices, values of a copy of x
-CONV2D_TILE(conv2d_f32_tile128x128, 2, 128, 128, 16, 8, 1, 4)
-CONV2D_TILE(conv2d_f32_tile128x64, 3, 128, 64, 8, 8, 1, 4)
-CONV2D_TILE(conv2d_f32_tile64x64, 6, 64, 64, 8, 8, 1, 4)
-CONV2D_TILE(conv2d_f32_tile64x64x2, 3, 64, 64, 8, 8, 2, 4)
-CONV2D_TILE(conv2d_f32_tile64x64x4, 1, 64, 64, 8, 8, 4, 4)
-CONV2D_TILE(conv2d_f32_tile64x32, 9, 64, 32, 8, 8, 1, 4)
-CONV2D_TILE(conv2d_f32_tile64x32x2, 6, 64, 32, 8, 8, 2, 4)
-CONV2D_TILE(conv2d_f32_tile64x32x4, 3, 64, 32, 8, 8, 4, 4)
-CONV2D_TILE(conv2d_f32_tile32x32x4, 4, 32, 32, 4, 8, 4, 4)
-CONV2D_TILE(conv2d_f32_tile32x16x8, 2, 32, 16, 4, 4, 8, 4)
-CONV2D_TILE(conv2d_f32_tile128x64_scalar, 2, 128, 64, 8, 8, 1, 1)
-CONV2D_TILE(conv2d_f32_tile64x64x2_scalar, 2, 64, 64, 8, 8, 2, 1)
+// All have at least 4 warps, so that the 4 schedulers of a multiprocessor get the same work.
+// name, blocks of a multiprocessor; rows, columns; pixels, channels of a thread; threads down in a warp; slices; vector
+CONV2D_TILE(conv2d_f32_tile128x128, 2, 128, 128, 16, 8, 8, 1, 4)
+CONV2D_TILE(conv2d_f32_tile128x64, 3, 128, 64, 8, 8, 8, 1, 4)
+CONV2D_TILE(conv2d_f32_tile64x64x2, 3, 64, 64, 8, 8, 8, 2, 4)
+CONV2D_TILE(conv2d_f32_tile64x64x4, 2, 64, 64, 16, 8, 4, 4, 4)
+CONV2D_TILE(conv2d_f32_tile64x32x4, 3, 64, 32, 8, 8, 8, 4, 4)
+CONV2D_TILE(conv2d_f32_tile32x32x4, 4, 32, 32, 4, 8, 8, 4, 4)
+CONV2D_TILE(conv2d_f32_tile32x16x8, 2, 32, 16, 4, 4, 8, 8, 4)
+CONV2D_TILE(conv2d_f32_tile128x64_scalar, 2, 128, 64, 8, 8, 8, 1, 1)
+CONV2D_TILE(conv2d_f32_tile64x64x2_scalar, 2, 64, 64, 8, 8, 8, 2, 1)

@@ -35,10 +35,11 @@ struct __align__(16) ConvStart {
 
 // VECTOR: values of x that one copy moves, 4 (c_in/groups and the address are multiples of 4 values) or 1.
 // pagnp/backends/gpu/conv_tiles.py computes threads and bytes of shared memory alike.
-template <int ROWS_, int COLUMNS_, int PIXELS_, int CHANNELS_, int SLICES_, int VECTOR_>
+// DOWN: a warp is so many threads high, and 32 / DOWN wide: 8 by 4, or 4 by 8.
+template <int ROWS_, int COLUMNS_, int PIXELS_, int CHANNELS_, int DOWN_, int SLICES_, int VECTOR_>
 struct ConvShape {
     static constexpr int ROWS = ROWS_, COLUMNS = COLUMNS_, PIXELS = PIXELS_, CHANNELS = CHANNELS_;
-    static constexpr int SLICES = SLICES_, VECTOR = VECTOR_, STEP = 16;
+    static constexpr int DOWN = DOWN_, ACROSS = 32 / DOWN, SLICES = SLICES_, VECTOR = VECTOR_, STEP = 16;
     static constexpr int THREADS = (ROWS / PIXELS) * (COLUMNS / CHANNELS), BLOCK = SLICES * THREADS;  // THREADS: a slice
     static constexpr int PITCH = STEP + 4;  // of a row of x: 8 rows of 16 bytes fall into all 32 banks
     static constexpr int X_SIZE = ROWS * PITCH, STAGE = X_SIZE + STEP * COLUMNS;
@@ -48,7 +49,8 @@ struct ConvShape {
     static constexpr int WEIGHT_COPIES = STEP / WEIGHT_GAP;
     static_assert(PAGNP_BLOCK % STEP == 0 && STEP % 8 == 0, "a chain ends with a step");
     static_assert(ROWS % X_GAP == 0 && STEP % WEIGHT_GAP == 0 && X_COPIES < 31, "copies fill the tiles");
-    static_assert(ROWS % (8 * PIXELS) == 0 && COLUMNS % (4 * CHANNELS) == 0, "warps fill the tile");
+    static_assert(ROWS % (DOWN * PIXELS) == 0 && COLUMNS % (ACROSS * CHANNELS) == 0, "warps fill the tile");
+    static_assert(DOWN == 8 || DOWN == 4, "orders of lanes that meet no bank twice");
 };
 
 // The copies of one thread, from step to step of the reduction: of x at channel ci of tap (ky, kx), and of weight.
@@ -150,7 +152,7 @@ __device__ __forceinline__ void conv_term(const float (&x)[S::PIXELS], const flo
                                           float (&s)[S::PIXELS][S::CHANNELS]) {
     float4 weight[S::CHANNELS / 4];
 #pragma unroll
-    for (int j = 0; j < S::CHANNELS / 4; ++j) weight[j] = *(const float4*)(weights + 16 * j);
+    for (int j = 0; j < S::CHANNELS / 4; ++j) weight[j] = *(const float4*)(weights + 4 * S::ACROSS * j);
 #pragma unroll
     for (int i = 0; i < S::PIXELS; ++i) {
 #pragma unroll
@@ -174,7 +176,7 @@ __device__ __forceinline__ void conv_step(const float* x_tile, const float* weig
             float x[4][S::PIXELS];
 #pragma unroll
             for (int i = 0; i < S::PIXELS; ++i) {
-                const float4 four = *(const float4*)(x_tile + 8 * i * S::PITCH + k);
+                const float4 four = *(const float4*)(x_tile + S::DOWN * i * S::PITCH + k);
                 x[0][i] = four.x, x[1][i] = four.y, x[2][i] = four.z, x[3][i] = four.w;
             }
 #pragma unroll
@@ -185,7 +187,7 @@ __device__ __forceinline__ void conv_step(const float* x_tile, const float* weig
     for (; terms > 0; --terms, ++x_tile, weight_tile += S::COLUMNS) {
         float x[S::PIXELS];
 #pragma unroll
-        for (int i = 0; i < S::PIXELS; ++i) x[i] = x_tile[8 * i * S::PITCH];
+        for (int i = 0; i < S::PIXELS; ++i) x[i] = x_tile[S::DOWN * i * S::PITCH];
         conv_term<S>(x, weight_tile, s);
     }
 }
@@ -256,10 +258,12 @@ __device__ __forceinline__ void conv2d_tile(ConvArguments a) {
     copies.start(a, starts, stages, first_column);
     copies.next(a, starts);
 
-    // A warp is 8 pixels by 4 times 4 channels, in an order of lanes in which loads of 16 bytes share their words.
-    const int lane = thread % 32, warp = thread / 32, warps = S::COLUMNS / (4 * S::CHANNELS);
-    const int row = warp / warps * 8 * S::PIXELS + lane / 2 % 8;
-    const int channel = warp % warps * 4 * S::CHANNELS + (lane % 2 + lane / 16 * 2) * 4;
+    // Thread (down, across) of a warp has the rows down, down + DOWN, ... and four columns at a time. In this order of
+    // lanes, loads of 16 bytes by half a warp are 128 different bytes, or the same ones.
+    const int lane = thread % 32, warp = thread / 32, warps = S::COLUMNS / (S::ACROSS * S::CHANNELS);
+    const int outer = lane / 2 % 8, inner = lane % 2 + lane / 16 * 2;
+    const int row = warp / warps * S::DOWN * S::PIXELS + (S::DOWN == 8 ? outer : inner);
+    const int channel = warp % warps * S::ACROSS * S::CHANNELS + (S::DOWN == 8 ? inner : outer) * 4;
     const float* x_tile = stages + row * S::PITCH;
     const float* weight_tile = stages + S::X_SIZE + channel;
     float s[S::PIXELS][S::CHANNELS] = {};
@@ -283,12 +287,12 @@ __device__ __forceinline__ void conv2d_tile(ConvArguments a) {
 
 #pragma unroll 1
     for (int i = slice; i < S::PIXELS; i += S::SLICES) {
-        const long long r = first_row + row + 8 * i;
+        const long long r = first_row + row + S::DOWN * i;
         if (r >= rows) break;
         const long long out_row = a.flags & CONV_SCATTERED ? (long long)a.sites[r] : r;
 #pragma unroll
         for (int j = 0; j < S::CHANNELS; j += 4) {
-            const int co = first_column + channel + 4 * j;
+            const int co = first_column + channel + S::ACROSS * j;
             const float4 acc = totals[(i * S::CHANNELS + j) / 4 * S::THREADS];
             if (co < a.c_out_group) conv_write(a, acc, out_row, a.group * a.c_out_group + co, a.c_out_group - co);
         }

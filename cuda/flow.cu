@@ -1,4 +1,4 @@
-// What a run does between its ops (pagnp/backends/hostflow.py): one thread an element of out.
+// What a run does between its ops (pagnp/backends/numpy_ref/flow.py): one thread an element of out.
 // Numerics: EXACT. Masks hold 0 and 1. size: elements of out
 #include "contract.cuh"
 #include "threads.cuh"

@@ -46,6 +46,8 @@ ROWS = [
         for fill in (*fills.FILLS, *fills.SHARP)
     ),
     *(conv(260, 2, 5, 12, 1, fill, 216) for fill in (*fills.FILLS, *fills.SHARP)),
+    # products that underflow leave -0: a term too many would add +0
+    *(conv(c, 3, 7, 12, 1, "tiny", 216) for c in (4, 12, 17, 20, 132)),
     conv(44, 21, 20, 132, 3, "normal", 217, padding=2, dilation=2, epilogue="bias", residual="residual"),
 ]
 

@@ -86,6 +86,7 @@ CODES = {
     "crash": "record.check('before', count=7); os.kill(os.getpid(), 11)",
     "raises": "print('some output'); raise SystemError('no such thing')",
     "unable": "record.skip('stage', 'no such package'); sys.exit(5)",
+    "without": "record.skip('stage', 'no such program'); record.finish()",
     "unfinished": "record.check('a')",
     "hangs": "record.check('begun'); time.sleep(60)",
 }
@@ -104,12 +105,12 @@ def test_no_stage_harms_another(options, patience, capsys):
     found = {outcome.stage.name: outcome for outcome in outcomes}
     assert {name: outcome.status for name, outcome in found.items()} == {
         **{"good": "passed", "wrong": "failed", "crash": "failed", "raises": "failed"},
-        **{"unable": "not run", "unfinished": "failed", "hangs": "failed"},
+        **{"unable": "not run", "without": "not run", "unfinished": "failed", "hangs": "failed"},
     }
     assert found["wrong"].reason == "bits: 1 of 2 failed; got 1 want 2"
     assert found["crash"].reason == "ended by SIGSEGV" and found["crash"].found["checks"]["before"]["count"] == 7
     assert "SystemError: no such thing" in found["raises"].reason and "some output" in found["raises"].log
-    assert found["unable"].reason == "no such package"
+    assert (found["unable"].reason, found["without"].reason) == ("no such package", "no such program")
     assert found["hangs"].reason == "stopped after 2 s" and found["hangs"].found["checks"]["begun"]["count"] == 1
     written = json.loads((options.out / "gpucheck.json").read_bytes())
     assert [stage["status"] for stage in written["stages"]] == [outcome.status for outcome in outcomes]

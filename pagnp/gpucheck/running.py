@@ -150,8 +150,9 @@ def _read(path):
 
 def verdict(code: int, found: Json) -> tuple[str, str]:
     """Return (status, reason) of a stage that ended with the exit code `code` and left `found`."""
-    if code == NOT_RUN:
-        return UNRUN, found.get("skipped", {}).get("stage", "it cannot run here")
+    skipped = found.get("skipped", {}).get("stage")
+    if code == NOT_RUN or (code == 0 and skipped and no_problems(found)):
+        return UNRUN, skipped or "it cannot run here"
     if code:
         how = f"exit code {code}" if code > 0 else f"ended by {signal.Signals(-code).name}"
         return FAILED, how + _first_problem(found, ", ")

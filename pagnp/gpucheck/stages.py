@@ -34,7 +34,7 @@ class Stage:
 # stages are longer: each process compiles its kernels anew. The last stage takes what the others have left.
 STAGES = (
     Stage("conformance", "cupy", 80, 1, "conformance"),
-    Stage("conformance", "numba-cuda", 115, 1, "conformance"),
+    Stage("conformance", "numba-cuda", 130, 1, "conformance"),
     Stage("sanitizer", "cupy", 110, 1, "sanitizer"),
     Stage("networks", "cupy", 40, 2, "networks"),
     Stage("networks", "numba-cuda", 65, 2, "networks"),

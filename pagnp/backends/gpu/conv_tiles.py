@@ -6,6 +6,7 @@ parameters of conv2d_f32_plain. Block b of grid.x computes tile (b // n, b % n) 
 block g of grid.z the group g.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 from pagnp.contract import BLOCK
@@ -15,7 +16,8 @@ STEP, PITCH = 16, 20  # terms of a step, of which two lie in shared memory; valu
 
 RESERVED = 1024  # bytes of shared memory that every block takes beside its own
 START = 2500  # cycles of a launch that the sums do not need: addresses, the first loads, the epilogue
-LANES = 128  # multiply-adds of a multiprocessor in a cycle
+SCHEDULERS = 4  # of a multiprocessor; each takes a cycle for a multiply-add of a warp
+LATENCY = 16  # with n chains in flight a scheduler takes 1 + LATENCY / n times as long as with very many
 L2_VALUES = 6  # values that a multiprocessor gets from the L2 cache in a cycle
 
 
@@ -53,14 +55,13 @@ def cycles(tile: Tile, rows: int, c_group: int, groups: int, terms: int, multipr
     blocks = -(-rows // tile.rows) * -(-c_group // tile.columns) * groups
     chains = -(-terms // BLOCK)
     idle = -(-chains // tile.slices) * tile.slices / chains
-    block = tile.rows * tile.columns * terms * idle / LANES / tile.speed
-    full, rest = divmod(-(-blocks // multiprocessors), tile.blocks)
-    warps = tile.threads // 32
-    sums = full * tile.blocks * block / _filled(tile.blocks * warps) + (
-        rest * block / _filled(rest * warps) if rest else 0
-    )
+    warps = tile.threads / 32
+    work = tile.rows * tile.columns * terms * idle / warps / 32 / tile.speed  # of a warp
+    rounds, rest = divmod(-(-blocks // multiprocessors), tile.blocks)
+    sums = rounds * _cycles_of(tile, max(1, tile.blocks * warps / SCHEDULERS), work)
+    sums += _cycles_of(tile, math.ceil(rest * warps / SCHEDULERS), work)
     loads = blocks * (tile.rows + tile.columns) * terms / (multiprocessors * L2_VALUES)
-    return START + max(sums, loads)
+    return START + max(sums, loads) + min(sums, loads) / 8
 
 
 def fitting(tiles: tuple[Tile, ...], block_bytes: int, multiprocessor_bytes: int) -> tuple[Tile, ...]:
@@ -72,9 +73,10 @@ def fitting(tiles: tuple[Tile, ...], block_bytes: int, multiprocessor_bytes: int
     )
 
 
-def _filled(warps: int) -> float:
-    """Return the share of its peak that a multiprocessor reaches with so many warps: it has 4 schedulers."""
-    return warps / max(5, warps + 1)
+def _cycles_of(tile: Tile, warps: float, work: float) -> float:
+    """Return how long a scheduler takes for `warps` with so much `work` each."""
+    in_flight = warps * tile.rows * tile.columns * tile.slices / tile.threads
+    return warps * work * (1 + LATENCY / in_flight) if warps else 0.0
 
 
 def _cuda(shape: tuple[int, int], thread: tuple[int, int], slices: int, vector: int, blocks: int, speed: float) -> Tile:
@@ -90,16 +92,13 @@ def _cuda(shape: tuple[int, int], thread: tuple[int, int], slices: int, vector: 
 
 
 CUDA = (
-    _cuda((128, 128), (16, 8), 1, 4, 2, 0.91),
-    _cuda((128, 64), (8, 8), 1, 4, 3, 0.87),
-    _cuda((64, 64), (8, 8), 1, 4, 6, 0.87),
-    _cuda((64, 64), (8, 8), 2, 4, 3, 0.86),
-    _cuda((64, 64), (8, 8), 4, 4, 1, 0.86),
-    _cuda((64, 32), (8, 8), 1, 4, 9, 0.85),
-    _cuda((64, 32), (8, 8), 2, 4, 6, 0.84),
-    _cuda((64, 32), (8, 8), 4, 4, 3, 0.84),
-    _cuda((32, 32), (4, 8), 4, 4, 4, 0.77),
-    _cuda((32, 16), (4, 4), 8, 4, 2, 0.65),
-    _cuda((128, 64), (8, 8), 1, 1, 2, 0.75),
-    _cuda((64, 64), (8, 8), 2, 1, 2, 0.75),
+    _cuda((128, 128), (16, 8), 1, 4, 2, 0.89),
+    _cuda((128, 64), (8, 8), 1, 4, 3, 0.85),
+    _cuda((64, 64), (8, 8), 2, 4, 3, 0.83),
+    _cuda((64, 64), (16, 8), 4, 4, 2, 0.87),
+    _cuda((64, 32), (8, 8), 4, 4, 3, 0.81),
+    _cuda((32, 32), (4, 8), 4, 4, 4, 0.74),
+    _cuda((32, 16), (4, 4), 8, 4, 2, 0.62),
+    _cuda((128, 64), (8, 8), 1, 1, 2, 0.68),
+    _cuda((64, 64), (8, 8), 2, 1, 2, 0.66),
 )

@@ -42,6 +42,10 @@ class Executor:
         """Raise MemoryLimitError if there are no `needed` bytes for a run of `plan`."""
         memory.require(plan, needed, self.backend.arrays)
 
+    def release(self) -> bool:
+        """Give up memory that is kept for later runs alone; False if there is none."""
+        return False
+
 
 def executor(backend: Backend, parameters: Parameters) -> Executor:
     """Return the Executor for `backend`."""

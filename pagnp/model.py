@@ -139,9 +139,11 @@ class Model:
         arrays = model.backend.arrays
         with gpuarrays.in_order_of(arrays, x):
             run = model.run(x, gate_mode=gate_mode, threshold=threshold, seed=seed, noise=noise, dense=dense)
+            values = {output: arrays.duplicate(run.value(name)) for output, name in outputs}
+            del run  # on this stream: here its memory may go to the next run
             if not gpuarrays.on_gpu(x):
-                return {output: arrays.to_host(arrays.duplicate(run.value(name))) for output, name in outputs}
-            return {output: gpuarrays.like(x, arrays.duplicate(run.value(name))) for output, name in outputs}
+                return {output: arrays.to_host(value) for output, value in values.items()}
+            return {output: gpuarrays.like(x, value) for output, value in values.items()}
 
     def run(
         self,
@@ -299,6 +301,8 @@ class Model:
             bands = None if height is None else self._bands(graph, gate_mode, plan, dense, height)
             found.append((memory.call_bytes(graph, plan, size, trace, flip, bands), bands))
             if memory.fits_well(found[-1][0], arrays):
+                return bands
+            if self._executor.release() and memory.fits_well(found[-1][0], arrays):
                 return bands
         needed, bands = min(found, key=lambda pair: pair[0])
         if not memory.fits(needed, arrays):

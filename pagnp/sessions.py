@@ -5,6 +5,7 @@ graph where the device can do that; later ones replay it. So no run waits for th
 """
 
 import copy
+import sys
 import weakref
 
 import numpy as np
@@ -27,8 +28,10 @@ class DeviceExecutor(Executor):
     def execute(self, plan, x, options, watch=None, progress=None, tick=None):
         """As Executor.execute; x on the device, or a NumPy array."""
         session = self._take(plan)
-        self.backend.arrays.follow(session.mark)
+        for mark in session.marks:
+            self.backend.arrays.follow(mark)
         run = copy.copy(session.execute(x, options, watch, progress, tick))
+        session.marks = [self.backend.arrays.mark()]  # now: the run may end in another thread, or on another stream
         weakref.finalize(run, self._give, session).atexit = False
         return run
 
@@ -39,37 +42,45 @@ class DeviceExecutor(Executor):
     def require(self, plan, needed):
         """As Executor.require; what is kept for other plans is given up before."""
         if not self.holds(plan) and not memory.fits(needed, self.backend.arrays):
-            self._free = []
+            self.release()
             memory.require(plan, needed, self.backend.arrays)
+
+    def release(self):
+        """As Executor.release."""
+        there = bool(self._free)
+        self._free.clear()
+        return there
 
     def _take(self, plan):
         """Return a session of `plan` that nobody uses: the one used last, or a new one."""
-        sessions = self._free
-        for session in reversed(list(sessions)):
+        for session in reversed(self._free[:]):
             if session.plan is plan:
                 try:
-                    sessions.remove(session)  # one thread alone succeeds
+                    self._free.remove(session)  # one thread alone succeeds
                     return session
                 except ValueError:
                     continue
         return _Session(plan, self.backend, self.parameters)
 
     def _give(self, session):
-        session.mark = self.backend.arrays.mark()  # copies of results may still be under way
-        self._free = [*self._free, session][-SESSIONS_KEPT:]
+        session.marks.append(self.backend.arrays.mark())  # copies of results may still be under way
+        # Changed in place: a list made anew might bring back a session that another thread has taken meanwhile.
+        self._free.append(session)
+        del self._free[:-SESSIONS_KEPT]
 
 
 class _Session:
     """The arrays of a plan, and its launches once they are recorded.
 
-    key   what is written into the launches beside the arrays: threshold and seed. None: the run was not plain
-    mark  of the stream that used it last, which another stream must follow
+    key    what is written into the launches beside the arrays: threshold and seed. None: the run was not plain
+    marks  behind all that the streams were given that used it last: another stream must follow them
     """
 
     def __init__(self, plan, backend, parameters):
         self.plan, self.backend, self.parameters = plan, backend, parameters
         self.kept, self.x = Allocations(), None
-        self.key = self.graph = self.run = self.mark = None
+        self.key = self.graph = self.run = None
+        self.marks = []
 
     def execute(self, x, options, watch, progress, tick):
         device = self.backend.arrays
@@ -88,7 +99,14 @@ class _Session:
             self.run = self._launch(options, None, progress, None)
         else:
             device.replay(self.graph)
+        if progress is not None and self.graph is not None:  # no step has told it
+            progress(1.0)
         return self.run
+
+    def __del__(self):
+        # CuPy gives memory out again in the order of the stream that first asked for it, which need not be the last.
+        for mark in () if sys.is_finalizing() else self.marks:
+            self.backend.arrays.finish(mark)
 
     def _launch(self, options, watch, progress, tick):
         with self.backend.arrays.reusing(self.kept):

@@ -86,9 +86,12 @@ class RawKernel:
 
 
 class Event:
-    """stream  on which it was recorded"""
+    """stream  on which it was recorded;  waited  True if the host waited for it"""
 
-    stream = None
+    stream, waited = None, False
+
+    def synchronize(self):
+        self.waited = True
 
     def record(self, stream):
         assert stream.captured is None, "an event of a capture cannot be waited for outside"

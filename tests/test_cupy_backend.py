@@ -3,8 +3,10 @@ graphs, arrays of others.
 """
 
 import functools
+import gc
 import os
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,12 +14,17 @@ import pytest
 from cuda_shim.device import compiled
 from fake_cupy import Array, FakeCupy, install
 
+import pagnp
+from pagnp import modelfile
 from pagnp.backends.base import get_backend
 from pagnp.backends.cupy_raw import nvrtc
 from pagnp.backends.gpu import SIGNATURES, conv_tiles, driver
 from pagnp.contract import compare
 from pagnp.errors import BackendError, MemoryLimitError, UsageError
+from pagnp.sessions import SESSIONS_KEPT
 from pagnp.testing import sample
+
+WEIGHTS = Path(__file__).parent.parent / "examples/models/rooms-seg.h5"
 
 try:
     nvrtc.version()
@@ -233,6 +240,53 @@ def test_streams(gpu):
         caller = current()
         one.record(lambda: during.append(one.mark()))  # as for a run that is forgotten then
     assert during[0].stream is caller and one.mark().stream is one._cupy.null
+
+
+@pytest.fixture
+def forward(gpu, monkeypatch):
+    """Return (device, model, forward): what gives an array of side pixels on a stream to the model."""
+    monkeypatch.setattr(nvrtc, "compile_sources", lambda *_: nvrtc.Compiled(b"\x7fELF", "", ""))
+    one = gpu()  # kernels do nothing
+    model = pagnp.Model(modelfile.read(WEIGHTS), "cupy")
+
+    def forward(stream, side=16, **options):
+        x = one.to_device(np.zeros((1, side, 16, 3), np.float32))
+        return model.forward(SimpleNamespace(__cuda_array_interface__={"stream": stream}, given=lambda: x), **options)
+
+    return one, model, forward
+
+
+def test_a_run_is_followed_on_the_stream_that_it_was_on(forward):
+    """By the stream of the next run; that of the thread says nothing of this one."""
+    one, model, forward = forward
+    forward(0x7F00)
+    (session,) = model._executor._free
+    marks = session.marks
+    assert marks and {mark.stream.address for mark in marks} == {0x7F00}
+    with one.on_stream(0x7F10):
+        run = model.run(np.zeros((1, 16, 16, 3), np.float32))
+        assert one._cupy.cuda.get_current_stream().followed == marks
+    del run  # elsewhere than it was made
+    assert [mark.stream.address for mark in session.marks] == [0x7F10, None]
+
+
+def test_memory_of_a_run_is_given_back_when_the_run_is_over(forward):
+    _, model, forward = forward
+    forward(0x7F00)
+    marks = model._executor._free[0].marks
+    assert not any(mark.waited for mark in marks)
+    for side in range(24, 24 + 8 * SESSIONS_KEPT, 8):
+        forward(1, side)
+    assert len(model._executor._free) == SESSIONS_KEPT and all(mark.waited for mark in marks)
+    assert model._executor.release() and not model._executor.release()
+
+
+def test_no_garbage_is_collected_in_a_recording(gpu):
+    one, seen = gpu(), []
+    one.record(lambda: seen.append(gc.isenabled()))
+    with pytest.raises(ValueError):
+        one.record(lambda: seen.append(gc.isenabled()) or int("x"))
+    assert seen == [False, False] and gc.isenabled()
 
 
 def test_arrays_of_others(gpu):

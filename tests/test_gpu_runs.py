@@ -98,6 +98,15 @@ def test_runs_are_recorded_and_repeated(backend, graph, picture):
     assert device.replays == 3  # another threshold is another recording
 
 
+def test_progress_ends_at_one_also_where_nothing_is_launched_step_by_step(backend, graph):
+    model, image = pagnp.Model(graph, backend), np.zeros((16, 16, 3), np.uint8)
+    for _ in range(3):
+        seen = []
+        model(image, progress=seen.append)
+        assert seen[-1] == 1
+    assert backend.arrays.replays == 2
+
+
 def test_a_network_neither_waits_nor_takes_memory(backend, graph):
     device, model = backend.arrays, pagnp.Model(graph, backend)
     x = device.to_device(np.random.default_rng(1).standard_normal((2, SIDE, SIDE, 3), np.float32))
@@ -172,6 +181,12 @@ def test_an_array_of_a_gpu_needs_a_gpu_backend(backend, graph, picture):
         pagnp.Model(graph, backend)(CudaArray(backend.arrays.to_device(np.zeros((2, 2), np.float32))))
 
 
+def test_a_run_of_a_host_backend_refuses_an_array_of_a_gpu(backend, graph):
+    x = CudaArray(backend.arrays.to_device(np.zeros((1, 16, 16, 3), np.float32)))
+    with pytest.raises(DtypeError, match="x is a cuda_shim.CudaArray, which backend 'numpy' cannot take"):
+        pagnp.Model(graph, "numpy").run(x)
+
+
 def test_a_model_follows_the_array(backend, graph, picture, monkeypatch):
     real = get_backend
     monkeypatch.setattr(
@@ -193,6 +208,16 @@ def test_too_little_memory_names_the_tile(folder, graph, picture):
         model.forward(np.zeros((1, 512, 512, 3), np.float32))
     with pytest.raises(MemoryLimitError, match="even in bands"):
         model(big)
+
+
+def test_memory_that_is_only_kept_makes_room(folder, graph):
+    """Before a run goes in bands, or is refused, the arrays kept for other sizes are given up."""
+    device = RecordingDevice(folder)
+    model = pagnp.Model(graph, Backend("cupy", table(device), arrays=device))
+    model(np.zeros((16, 16, 3), np.uint8))
+    device.free_bytes = lambda: 1 << 10 if model._executor._free else 1 << 40
+    assert model(np.zeros((24, 16, 3), np.uint8)).tile is None
+    assert len(model._executor._free) == 1
 
 
 def test_card_digest_is_of_the_whole_picture():

@@ -22,6 +22,10 @@ class HostArrays:
         """Return `array` itself."""
         return array
 
+    def adopt(self, value):
+        """Return None: no array on a GPU can be used here."""
+        return None
+
     def duplicate(self, array):
         """Return a copy."""
         return array.copy()

@@ -1,5 +1,6 @@
 """CupyDevice: memory, launches and graphs of one GPU through CuPy. None of CuPy's own kernels runs: they flush to 0."""
 
+import gc
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -177,6 +178,12 @@ class CupyDevice(Device):
             with self._at_work("follow another stream"):
                 self._cupy.cuda.get_current_stream().wait_event(mark)
 
+    def finish(self, mark: Any) -> None:
+        """As Device.finish."""
+        if mark is not None and not _forked and getattr(self._local, "recording", None) is None:
+            with self._at_work("wait for a run"):
+                mark.synchronize()
+
     # Launches
 
     def launch(
@@ -214,10 +221,10 @@ class CupyDevice(Device):
         """As Device.record. Other threads go on as before. Raises BackendError if `launches` waits or takes memory."""
         with self._at_work("record a run"):
             mode, before = self._cupy.cuda.runtime.streamCaptureModeThreadLocal, self._cupy.cuda.get_current_stream()
-            with self._cupy.cuda.Stream(non_blocking=True) as stream:
-                stream.begin_capture(mode=mode)
+            with self._cupy.cuda.Stream(non_blocking=True) as stream, _no_collection():
                 self._local.recording = before
                 try:
+                    stream.begin_capture(mode=mode)
                     launches()
                 except BaseException:
                     with suppress(RuntimeError):  # the capture ends; that it is of no use is known
@@ -259,6 +266,18 @@ class CupyDevice(Device):
         with suppress(Exception):
             needed += f", {self.free_bytes() / 2**20:.0f} MiB are free on {self.description}"
         return f"backend 'cupy': out of memory: {needed}; compute in bands of rows (--tile ROWS, option tile=)"
+
+
+@contextmanager
+def _no_collection():
+    """Inside the block no garbage is collected: some of it waits, or frees memory, which breaks a capture."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 class _StreamOfOthers:

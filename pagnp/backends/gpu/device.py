@@ -166,6 +166,10 @@ class Device(ABC):
         """Let what the caller's stream is given from now on come after `mark`, which may be of another stream."""
         return None  # with one stream alone
 
+    def finish(self, mark: Any) -> None:
+        """Wait until all before `mark` is done."""
+        return None  # with one stream alone
+
     # Launches
 
     @abstractmethod

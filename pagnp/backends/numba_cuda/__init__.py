@@ -1,65 +1,57 @@
-"""The Numba-CUDA backend: the kernels of cuda/*.cu as Numba functions of the same names, to read, change and try out.
+"""The backend "numba-cuda": the kernels of cuda/*.cu as Numba functions of the same names, to read, change and try out.
 
 Importing it needs neither a GPU nor the package numba-cuda; `make` does.
 """
 
-import functools
 import importlib.util
 
+import numba
+
+from pagnp.backends.base import Backend
+from pagnp.backends.gpu import driver, table
+from pagnp.backends.gpu.signature import NUMBA
 from pagnp.errors import BackendError
 
 _INSTALL = "pip install 'pagnp[cuda13]', or use --backend numba"
 
 
-def make(threads=None):
-    """Return the Backend "numba-cuda" on the GPU that is current; `threads` is accepted for symmetry.
+def make(threads: int | None = None) -> Backend:
+    """Return the Backend "numba-cuda" on the calling thread's current GPU; `threads` says nothing to a GPU.
 
-    With NUMBA_ENABLE_CUDASIM=1 in the environment it runs in Numba's simulator: thread by thread, in Python.
-    Raises: BackendError if numba-cuda, the driver or a GPU is missing.
+    With NUMBA_ENABLE_CUDASIM=1 in the environment the kernels run in Numba's simulator, thread by thread, in Python.
+    Raises: BackendError, in one line, if a package, the driver or a GPU is missing.
     """
-    from pagnp.backends.base import Backend
-    from pagnp.backends.gpu import table
-
-    device = _device()
-    return Backend("numba-cuda", table(device), 1, device)
-
-
-@functools.cache
-def _device():
-    """Return the one Device of this process."""
-    if importlib.util.find_spec("numba_cuda") is None:  # Numba's own numba.cuda is old and on its way out
-        raise BackendError(f"backend 'numba-cuda': numba-cuda is not installed; {_INSTALL}")
+    simulated = bool(numba.config.ENABLE_CUDASIM)
+    if not simulated:
+        driver.require(NUMBA)  # first: who has no GPU need not install numba-cuda to hear so
+    if importlib.util.find_spec("numba_cuda") is None:  # Numba's own numba.cuda is older, and on its way out
+        raise BackendError(f"backend '{NUMBA}': numba-cuda is not installed; {_INSTALL}")
     try:
         from numba import cuda
     except ImportError as error:
-        raise BackendError(f"backend 'numba-cuda': {_first_line(error)}; {_INSTALL}") from error
-    from pagnp.backends.numba_cuda.compile import SIMULATED
+        raise BackendError(f"backend '{NUMBA}': cannot import numba.cuda ({_line(error)}); {_INSTALL}") from error
+    if simulated:
+        from pagnp.backends.numba_cuda.simulator import simulated_device
 
-    if SIMULATED:
-        from pagnp.backends.numba_cuda.simulator import SimulatedDevice
+        device = simulated_device()
+    else:
+        _require_numba(cuda)
+        from pagnp.backends.numba_cuda.device import current_device
 
-        return SimulatedDevice()
-    _require_gpu(cuda)
-    from pagnp.backends.numba_cuda.device import NumbaDevice
-
-    return NumbaDevice()
+        device = current_device()
+    return Backend(NUMBA, table(device), 1, device)
 
 
-def _require_gpu(cuda):
-    """Raise BackendError, saying what is missing, where Numba can use no GPU."""
+def _require_numba(cuda):
+    """Raise BackendError, saying why, where Numba cannot use the GPU that there is."""
     if cuda.is_available():
         return
-    reason = str(cuda.cuda_error() or "")
-    if not reason:
-        raise BackendError(f"backend 'numba-cuda': no compiler (libnvvm.so not found); {_INSTALL}")
-    if "cannot be found" in reason:
-        what = "no CUDA driver (libcuda.so not found)"
-    elif "NO_DEVICE" in reason:
-        what = "no CUDA device (CUDA_ERROR_NO_DEVICE)"
-    else:
-        what = _first_line(reason)
-    raise BackendError(f"backend 'numba-cuda': {what}; use --backend numba")
+    reason = cuda.cuda_error()
+    if reason is None:
+        raise BackendError(f"backend '{NUMBA}': Numba finds no compiler (libnvvm.so); {_INSTALL}")
+    raise BackendError(f"backend '{NUMBA}': Numba does not start CUDA ({_line(reason)}); use --backend numba")
 
 
-def _first_line(text):
-    return str(text).strip().splitlines()[0].rstrip(".")
+def _line(text):
+    """Return the first line of a message."""
+    return next((line.strip(" .:") for line in str(text).splitlines() if line.strip()), "no reason given")

@@ -9,6 +9,9 @@ from numba import cuda
 # Set by the user's NUMBA_ENABLE_CUDASIM=1: Numba runs the kernels as Python, thread by thread.
 SIMULATED = bool(numba.config.ENABLE_CUDASIM)
 
+if not SIMULATED:
+    from pagnp.backends.numba_cuda.kernelcache import KernelCache
+
 
 def kernel(function=None, *, name=None, threads=None, blocks=1):
     """Compile a kernel: no fast-math, no link-time optimisation, so that the PTX which the tests read is what runs.
@@ -22,7 +25,9 @@ def kernel(function=None, *, name=None, threads=None, blocks=1):
         function.__name__ = function.__qualname__ = name
     if SIMULATED:
         return cuda.jit(function)
-    return cuda.jit(fastmath=False, lto=False, launch_bounds=threads and (threads, blocks))(function)
+    dispatcher = cuda.jit(fastmath=False, lto=False, launch_bounds=threads and (threads, blocks))(function)
+    dispatcher._cache = KernelCache(function.__name__)  # what enable_caching() does, with our store
+    return dispatcher
 
 
 def device_function(function):

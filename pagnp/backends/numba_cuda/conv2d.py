@@ -8,11 +8,10 @@ from pagnp.backends.numba_cuda.compile import kernel
 from pagnp.backends.numba_cuda.conv_steps import conv_epilogue, conv_place, conv_rows
 from pagnp.contract import BLOCK
 
-TILES = ()
-
 
 # One thread per (row, co).  Numerics: EXACT, fma chains of 128 over ky, kx, ci; padding is multiplied in as +0.
-# x (n, h_in, w_in, c_in)  weight (k_h*k_w*c_in/groups, groups, width)  sites (rows)  ->  out (rows or all pixels, c_out)
+# x (n, h_in, w_in, c_in)  weight (k_h*k_w*c_in/groups, groups, width), width >= c_out/groups
+# sites (rows)  ->  out, residual (rows, c_out), or (n*h_out*w_out, c_out)
 # fmt: off
 @kernel
 def conv2d_f32_plain(

@@ -172,7 +172,8 @@ def _tile(name, rows_of_tile, columns, pixels, channels, blocks):
                 for j in range(x_loads):
                     x_tile[(k + x_term) * x_pitch + LEAD + x_row + np.uint32(j * x_gap)] = next_x[j]
                 for j in range(weight_loads):
-                    weight_tile[(k + w_term + np.uint32(j * weight_gap)) * weight_pitch + LEAD + w_column] = next_weight[j]
+                    row = k + w_term + np.uint32(j * weight_gap)
+                    weight_tile[row * weight_pitch + LEAD + w_column] = next_weight[j]
             cuda.syncthreads()
 
         for i in range(pixels):

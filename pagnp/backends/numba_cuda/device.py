@@ -1,125 +1,222 @@
-"""NumbaDevice: memory and launches of the GPU that is current in the thread that makes it."""
+"""NumbaDevice: memory and launches of one GPU through Numba-CUDA. The simulator has a device of its own."""
 
 import functools
+import os
+import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
 
 import numpy as np
-from cuda.core.utils import StridedMemoryView
 from numba import cuda
 from numba.cuda.core.errors import NumbaPerformanceWarning
-from numba.cuda.cudadrv import driver
+from numba.cuda.cudadrv import driver as numba_driver
 from numba.cuda.cudadrv.devicearray import DeviceNDArray
 
-from pagnp.backends.gpu.device import Device
-from pagnp.backends.numba_cuda.conv2d import TILES
+from pagnp.backends.gpu import driver
+from pagnp.backends.gpu.conv_tiles import NUMBA_CUDA
+from pagnp.backends.gpu.device import Device, DeviceArray
+from pagnp.backends.gpu.signature import NUMBA
+from pagnp.backends.numba_cuda.foreign import foreign_array
 from pagnp.backends.numba_cuda.launching import arguments, function_of
 from pagnp.errors import BackendError, MemoryLimitError
 
-LEGACY_STREAM = 1  # CUDA's handle of the stream that Numba launches on, and PyTorch and CuPy by default, too
-ON_GPU = (2, 13)  # DLPack's kDLCUDA, kDLCUDAManaged
+_devices: dict[int, "NumbaDevice"] = {}
+_making = threading.Lock()
+_forked = False
+
+
+def current_device() -> "NumbaDevice":
+    """Return the NumbaDevice of the calling thread's current GPU, the same one for all callers."""
+    _check_fork()
+    ordinal = cuda.get_current_device().id
+    with _making:
+        if ordinal not in _devices:
+            _devices[ordinal] = NumbaDevice(ordinal)
+        return _devices[ordinal]
+
+
+def _check_fork():
+    if _forked:
+        raise BackendError(f"backend '{NUMBA}': {driver.FORKED}")
+
+
+def _note_fork():
+    global _forked
+    _forked = bool(_devices)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
 
 
 class NumbaDevice(Device):
-    """The GPU; all work is on Numba's default stream. Any thread may use it.
+    """The GPU number `ordinal`. Arrays are DeviceNDArrays; work goes to the stream of `on_stream`, or Numba's default.
 
-    ordinal  its number among the GPUs that the process sees
+    `to_device`, and `copy` from NumPy, wait: any stream may then use the copy, and the caller change the original.
     """
 
-    name = "numba-cuda"
-    conv_tiles = TILES
+    name = NUMBA
+    conv_tiles = NUMBA_CUDA
 
-    def __init__(self):
+    def __init__(self, ordinal: int) -> None:
         super().__init__()
-        self.ordinal = cuda.get_current_device().id
-        self.multiprocessors = cuda.get_current_device().MULTIPROCESSOR_COUNT
+        self.ordinal = ordinal
+        with self._at_work("start"):
+            gpu = cuda.get_current_device()
+            self.description, self.multiprocessors = _text(gpu.name), gpu.MULTIPROCESSOR_COUNT
         self._absent = functools.cache(lambda dtype: self.allocate((1,), dtype))
 
-    def allocate(self, shape, dtype):
-        self._attach()
-        try:
-            return cuda.device_array(shape, dtype)
-        except driver.CudaAPIError as error:
-            if "OUT_OF_MEMORY" not in str(error):
-                raise BackendError(f"backend 'numba-cuda': {error}") from error
-            size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-            wanted = f"{size} bytes wanted, {self.free_bytes()} free"
-            raise MemoryLimitError(f"backend 'numba-cuda': out of GPU memory ({wanted}); use --tile") from error
+    # Memory
 
-    def to_device(self, array):
+    def allocate(self, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
+        """As Device.allocate. Raises MemoryLimitError."""
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        with self._at_work(f"allocate {size} bytes", size):
+            return cuda.device_array(shape, dtype)
+
+    def to_device(self, array: np.ndarray) -> DeviceArray:
+        """As Device.to_device."""
         out = self.allocate(array.shape, array.dtype)
         self.copy(array, out)
         return out
 
-    def to_host(self, array):
-        self._attach()
-        return array.copy_to_host()
+    def to_host(self, array: DeviceArray) -> np.ndarray:
+        """As Device.to_host. What went wrong in a kernel shows here."""
+        host: np.ndarray = np.empty(array.shape, array.dtype)
+        with self._at_work("wait for the GPU"):
+            if host.size:
+                numba_driver.device_to_host(host, array, host.nbytes, self._stream)
+            self._synchronize()
+        return host
 
-    def copy(self, source, out):
-        self._attach()
+    def copy(self, source: Any, out: DeviceArray) -> None:
+        """As Device.copy."""
         if not out.size:
             return
-        if isinstance(source, np.ndarray):
-            source = np.ascontiguousarray(source)
-            driver.host_to_device(out, source, out.nbytes)
-        else:
-            driver.device_to_device(out, source, out.nbytes)
+        if isinstance(source, DeviceNDArray):
+            with self._at_work("copy"):
+                numba_driver.device_to_device(out, source, out.nbytes, self._stream)
+            return
+        source = np.ascontiguousarray(source)
+        with self._at_work("copy to the GPU"):
+            numba_driver.host_to_device(out, source, out.nbytes, self._stream)
+            self._synchronize()
 
-    def zero(self, out):
-        self._attach()
+    def zero(self, out: DeviceArray) -> None:
+        """As Device.zero."""
         if out.size:
-            driver.device_memset(out, 0, out.nbytes)
+            with self._at_work("set to zero"):
+                numba_driver.device_memset(out, 0, out.nbytes, self._stream)
 
-    def pointer(self, array):
+    def pointer(self, array: DeviceArray) -> int:
+        """As Device.pointer."""
         return array.device_ctypes_pointer.value or 0
 
-    def free_bytes(self):
-        self._attach()
-        return cuda.current_context().get_memory_info().free
+    def free_bytes(self) -> int:
+        """As Device.free_bytes."""
+        with self._at_work("ask for the free memory"):
+            return int(cuda.current_context().get_memory_info().free)
 
-    def adopt(self, value):
-        where = getattr(value, "__dlpack_device__", None)
-        if isinstance(value, np.ndarray) or (where is not None and where()[0] not in ON_GPU):
-            return None
-        if where is None and not hasattr(type(value), "__cuda_array_interface__"):
-            return None
-        self._attach()
-        view = StridedMemoryView(value, LEGACY_STREAM)
-        if view.device_id != self.ordinal:
-            raise BackendError(f"backend 'numba-cuda': array on GPU {view.device_id}, the backend is on {self.ordinal}")
-        dtype = np.dtype(view.dtype)
-        strides = tuple(step * dtype.itemsize for step in view.strides) if view.strides else _dense(view.shape, dtype)
-        size = int(np.prod(view.shape, dtype=np.int64)) * dtype.itemsize
-        memory = driver.MemoryPointer(cuda.current_context(), driver.binding.CUdeviceptr(view.ptr), size, owner=view)
-        return DeviceNDArray(view.shape, strides, dtype, gpu_data=memory)
+    def adopt(self, value: Any) -> DeviceArray | None:
+        """As Device.adopt; what was launched for a torch tensor on its own stream is waited for by ours.
 
-    def launch(self, kernel, grid, block, args, shared=0):
-        self._attach()
+        Raises: BackendError if it lies on another GPU; UsageError if it is not in C order, or needs a gradient.
+        """
+        with self._at_work("take an array"):
+            return foreign_array(value, self.ordinal, self._address)
+
+    # Order
+
+    @contextmanager
+    def on_stream(self, stream: int) -> Iterator[None]:
+        """As Device.on_stream."""
+        before, self._local.address = self._address, stream
         try:
-            _configured(kernel, grid, block, shared)(*arguments(kernel, args, _flat, self._absent))
-        except (driver.CudaAPIError, driver.LinkerError) as error:
-            raise BackendError(f"backend 'numba-cuda': kernel {kernel}: {error}") from error
+            yield
+        finally:
+            self._local.address = before
 
-    def _attach(self):
-        """Make this GPU the thread's own, where the thread has none yet."""
-        if getattr(self._local, "attached", False):
-            return
-        with driver.driver.get_active_context() as active:
-            current = active.devnum
-        if current is None:
-            cuda.select_device(self.ordinal)
-        elif current != self.ordinal:
-            raise BackendError(
-                f"backend 'numba-cuda': this thread uses GPU {current}, the backend is on GPU {self.ordinal}"
-            )
-        self._local.attached = True
+    def wait(self) -> None:
+        """As Device.wait. What went wrong in a kernel shows here."""
+        with self._at_work("wait for the GPU"):
+            self._synchronize()
+
+    def mark(self) -> Any:
+        """As Device.mark."""
+        if _forked:
+            return None
+        with self._at_work("mark a place in a stream"):
+            event = cuda.event(timing=False)
+            event.record(self._stream)
+            return event
+
+    def follow(self, mark: Any) -> None:
+        """As Device.follow."""
+        if mark is not None:
+            with self._at_work("follow another stream"):
+                mark.wait(self._stream)
+
+    @property
+    def _address(self) -> int:
+        """The stream of `on_stream`; 0: Numba's default, which is CUDA's legacy stream if no one configured another."""
+        return getattr(self._local, "address", 0)
+
+    @property
+    def _stream(self) -> Any:
+        return _stream(self._address)
+
+    def _synchronize(self):
+        (self._stream or cuda.default_stream()).synchronize()
+
+    # Launches
+
+    def launch(
+        self, kernel: str, grid: int | tuple[int, ...], block: int, args: tuple[Any, ...], shared: int = 0
+    ) -> None:
+        """As Device.launch. Raises BackendError if it cannot be compiled, or is refused."""
+        with self._at_work(f"{kernel} (grid {grid}, block {block})"):
+            _launcher(kernel, grid, block, shared, self._address)(*arguments(kernel, args, _flat, self._absent))
+
+    @contextmanager
+    def _at_work(self, what: str, size: int | None = None) -> Iterator[None]:
+        """Inside the block this GPU is the thread's; CUDA's errors become ours. size: bytes that are asked for."""
+        _check_fork()
+        try:
+            status, gpu = numba_driver.binding.cuCtxGetDevice()
+            if not status and int(gpu) == self.ordinal:
+                yield
+            else:  # another thread than the one that made the device, for instance
+                with cuda.gpus[self.ordinal]:
+                    yield
+        except Exception as error:
+            if not type(error).__module__.startswith(("cuda.", "numba.cuda.cudadrv.")):
+                raise
+            text = " ".join(str(error).split())
+            if "OUT_OF_MEMORY" not in text:
+                raise BackendError(f"backend '{NUMBA}': {what}: {text}; `pagnp doctor` checks this GPU") from error
+            raise MemoryLimitError(self._too_little(what, size)) from error
+
+    def _too_little(self, what, size):
+        needed = what if size is None else f"an array needs {size / 2**20:.0f} MiB ({size} bytes)"
+        with suppress(Exception):
+            needed += f", {self.free_bytes() / 2**20:.0f} MiB are free on {self.description}"
+        return f"backend '{NUMBA}': out of memory: {needed}; compute in bands of rows (--tile ROWS, option tile=)"
+
+
+@functools.lru_cache(maxsize=64)
+def _stream(address):
+    """Return what Numba takes as the stream of this address."""
+    return cuda.external_stream(address) if address else 0
 
 
 @functools.lru_cache(maxsize=4096)
-def _configured(kernel, grid, block, shared):
-    """Return the kernel ready to be called. Numba warns of small grids when it gets one; ours are as they must be."""
+def _launcher(kernel, grid, block, shared, address):
+    """Return the kernel ready to be called. Numba warns of small grids here; ours are as they must be."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NumbaPerformanceWarning)
-        return function_of(kernel)[grid, block, 0, shared]
+        return function_of(kernel)[grid, block, _stream(address), shared]
 
 
 def _flat(array, dtype):
@@ -132,10 +229,5 @@ def _flat(array, dtype):
     return kept
 
 
-def _dense(shape, dtype):
-    """Return the strides of a C-contiguous array."""
-    strides, step = [], dtype.itemsize
-    for side in reversed(shape):
-        strides.append(step)
-        step *= side
-    return tuple(reversed(strides))
+def _text(value):
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)

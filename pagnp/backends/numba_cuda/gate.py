@@ -59,8 +59,11 @@ def gate_f32_gumbel_mask(z, noise, out, pixels, noise_pixels, form, threshold, h
         return
     n = 2 * (i % noise_pixels)
     m, s = softmax_sums(z, 2 * i, 2, form)
-    y0 = noisy_logit(z[2 * i], noise[n], m, s, form)
-    y1 = noisy_logit(z[2 * i + 1], noise[n + 1], m, s, form)
+    y0 = ZERO
+    y1 = ZERO
+    for k in range(2):
+        y0 = y1
+        y1 = noisy_logit(z[2 * i + k], noise[n + k], m, s, form)
     out[i] = decide(y0, y1, threshold, has_threshold)
 
 
@@ -73,11 +76,11 @@ def gate_f32_gumbel_index(z, noise, out, pixels, k_channels, noise_pixels, form)
     first = i * k_channels
     n = i % noise_pixels * k_channels
     m, s = softmax_sums(z, first, k_channels, form)
-    best = noisy_logit(z[first], noise[n], m, s, form)
+    best = ZERO
     index = np.int64(0)
-    for k in range(1, k_channels):
+    for k in range(k_channels):
         y = noisy_logit(z[first + k], noise[n + k], m, s, form)
-        if y > best:
+        if k == 0 or y > best:
             best = y
             index = k
     out[i] = index

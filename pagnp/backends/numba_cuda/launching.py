@@ -41,10 +41,6 @@ def arguments(kernel, args, flat, absent):
     if len(types) != len(args):
         raise TypeError(f"kernel {kernel}: takes {len(types)} arguments, got {len(args)}")
     return [
-        dtype.type(value)
-        if not is_array
-        else absent(dtype)
-        if value is None or not value.size
-        else flat(value, dtype)
+        dtype.type(value) if not is_array else absent(dtype) if value is None or not value.size else flat(value, dtype)
         for (dtype, is_array), value in zip(types, args, strict=True)
     ]

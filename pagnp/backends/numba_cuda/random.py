@@ -64,9 +64,7 @@ def gumbel_noise_f32(out, h, w, k_channels, seed_low, seed_high, gate_index, y0,
         return
     ox = np.uint64(x0 + pixel % w) & _WORD
     oy = np.uint64(y0 + pixel // w) & _WORD
-    words = philox_words(
-        ox, oy, np.uint64(group), np.uint64(gate_index), np.uint64(seed_low), np.uint64(seed_high)
-    )
+    words = philox_words(ox, oy, np.uint64(group), np.uint64(gate_index), np.uint64(seed_low), np.uint64(seed_high))
     for k in range(min(k_channels - 4 * group, 4)):
         out[pixel * k_channels + 4 * group + k] = gumbel_step(words[k], form)
 

@@ -1,5 +1,6 @@
 """SimulatedDevice: NumPy arrays in place of a GPU's memory, kernels in Numba's simulator (NUMBA_ENABLE_CUDASIM=1)."""
 
+import functools
 import sys
 import threading
 import warnings
@@ -8,18 +9,27 @@ import numpy as np
 from numba.cuda.cudadrv.devicearray import FakeCUDAArray
 
 from pagnp import memory
+from pagnp.backends.gpu.conv_tiles import NUMBA_CUDA
 from pagnp.backends.gpu.device import BLOCK, Device
-from pagnp.backends.numba_cuda.conv2d import TILES
+from pagnp.backends.gpu.signature import NUMBA
 from pagnp.backends.numba_cuda.launching import arguments, function_of
 
-_one_launch = threading.Lock()  # the simulator keeps the running kernel in a global
+_one_at_a_time = threading.Lock()  # the simulator has its running kernel in a global
+
+
+@functools.cache
+def simulated_device():
+    """Return the one SimulatedDevice, the same one for all callers."""
+    return SimulatedDevice()
 
 
 class SimulatedDevice(Device):
-    """What a kernel computes, to the bit, at a few thousand operations a second."""
+    """What the kernels compute, to the bit, at some hundred thousand operations a second."""
 
-    name = "numba-cuda"
-    conv_tiles = TILES
+    name = NUMBA
+    description = "Numba's simulator"
+    multiprocessors = 132  # of an H200: the same tiles are chosen
+    conv_tiles = NUMBA_CUDA
 
     def allocate(self, shape, dtype):
         return np.empty(shape, dtype)
@@ -46,13 +56,13 @@ class SimulatedDevice(Device):
         return None
 
     def launch(self, kernel, grid, block, args, shared=0):
-        taken = arguments(kernel, args, _flat, lambda dtype: FakeCUDAArray(np.zeros(1, dtype)))
-        with _one_launch, warnings.catch_warnings():
+        taken = arguments(kernel, args, _flat, _absent)
+        with _one_at_a_time, warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's: overflow and NaN are results here
             function_of(kernel)[grid, block, 0, shared](*taken)
 
     def launch_elements(self, kernel, size, args):
-        """Launch as few threads as do the work: here each is a thread of the operating system."""
+        """As Device.launch_elements, with no idle threads: here each is a thread of the operating system."""
         if 0 < size < BLOCK:
             self.launch(kernel, 1, size, args)
         else:
@@ -61,6 +71,10 @@ class SimulatedDevice(Device):
 
 def _flat(array, dtype):
     return FakeCUDAArray(array.reshape(-1).view(dtype))
+
+
+def _absent(dtype):
+    return FakeCUDAArray(np.zeros(1, dtype))
 
 
 def _bytes(array):

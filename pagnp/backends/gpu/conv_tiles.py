@@ -105,7 +105,7 @@ CUDA = (
 
 # The kernels of numba_cuda/conv2d_tile.py, which read x 4 bytes at a time.
 NUMBA_CUDA = (
-    Tile("conv2d_f32_tile128x128", 128, 128, 256, blocks=2, speed=0.75),
-    Tile("conv2d_f32_tile64x64", 64, 64, 128, blocks=4, speed=0.65),
-    Tile("conv2d_f32_tile32x32", 32, 32, 64, blocks=10, speed=0.5),
+    Tile("conv2d_f32_tile128x128", 128, 128, 256, blocks=2, speed=0.82),
+    Tile("conv2d_f32_tile64x64", 64, 64, 128, blocks=4, speed=0.73),
+    Tile("conv2d_f32_tile32x32", 32, 32, 64, blocks=10, speed=0.6),
 )

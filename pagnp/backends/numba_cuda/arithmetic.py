@@ -7,14 +7,13 @@ are the functions of simulated.py.
 A number without a type is float64 on a GPU: kernels write np.float32(0).
 """
 
+import importlib
+
 import numpy as np
 
 from pagnp.backends.numba_cuda.compile import SIMULATED, device_function
 
-if SIMULATED:
-    from pagnp.backends.numba_cuda import simulated as _rounded
-else:
-    from numba.cuda import libdevice as _rounded
+_rounded = importlib.import_module("pagnp.backends.numba_cuda.simulated" if SIMULATED else "numba.cuda.libdevice")
 
 fma = _rounded.fmaf_rn  # (a, b, c): a * b + c
 add = _rounded.fadd_rn

@@ -20,24 +20,24 @@ STEP = 8
 # Numba, and a first element without an offset of its own is left out where NVVM joins four loads into one.
 LEAD = np.uint32(4)
 _STEP, _QUAD, _ONE = np.uint32(STEP), np.uint32(4), np.uint32(1)
-_NOWHERE = np.int64(-1)
+_NOWHERE = np.int64(-(1 << 62))  # stays negative, whatever number of terms is added
 
 
 @device_function
 def tap_of(ci, kx, ky, c_in_group, k_w):
-    """Return (ci, kx, ky) of a channel that may have run beyond its tap."""
+    """Return (ci, kx, ky) of a channel that may have run beyond its tap, in 32 bits: Numba's sums take two registers."""
     while ci >= c_in_group:
-        ci -= c_in_group
-        kx += 1
+        ci = np.int32(ci - c_in_group)
+        kx = np.int32(kx + 1)
         if kx == k_w:
-            kx = 0
-            ky += 1
+            kx = np.int32(0)
+            ky = np.int32(ky + 1)
     return ci, kx, ky
 
 
 @device_function
 def offset_in_x(first, iy, ix, ci, h_in, w_in, c_in):
-    """Return where channel ci of (iy, ix) is in x, whose image has the pixels from `first`; _NOWHERE: outside."""
+    """Return where channel ci of (iy, ix) is in x, whose image begins with pixel `first`; _NOWHERE outside the map."""
     inside = 0 <= iy and iy < h_in and 0 <= ix and ix < w_in
     return (first + iy * w_in + ix) * c_in + ci if inside else _NOWHERE
 
@@ -112,9 +112,9 @@ def _tile(name, rows_of_tile, columns, pixels, channels, blocks):
         next_x = cuda.local.array(x_loads, float32)
         next_weight = cuda.local.array(weight_loads, float32)
 
-        c_in_group = c_in // groups
+        c_in_group = np.int32(c_in // groups)
         c_out_group = c_out // groups
-        group = cuda.blockIdx.z
+        group = np.int32(cuda.blockIdx.z)
         tiles_across = (c_out_group + columns - 1) // columns
         m0 = cuda.blockIdx.x // tiles_across * rows_of_tile
         co0 = cuda.blockIdx.x % tiles_across * columns
@@ -133,47 +133,50 @@ def _tile(name, rows_of_tile, columns, pixels, channels, blocks):
             s[i] = ZERO
         cuda.syncthreads()
 
-        # This thread loads term x_term of the rows x_row, x_row + x_gap, ... and column w_column of the terms w_term,
-        # w_term + weight_gap, ...; it computes the rows from ty and the columns from tx.
+        # Of a step this thread loads one term of the rows x_row, x_row + x_gap, ... of x, and one column of the terms
+        # w_term, w_term + weight_gap, ... of the weight. It computes the rows from ty, the columns from tx.
         slot = np.uint32(cuda.threadIdx.y)  # 0, which the compiler does not know: so the totals stay out of registers
-        x_term, x_row = t % _STEP, t // _STEP
-        w_term, w_column = t // weight_pitch, t % weight_pitch
+        x_term, x_row, w_term = t % _STEP, t // _STEP, t // weight_pitch
+        x_place = x_term * x_pitch + x_row + LEAD
+        column = group * width + min(co0 + np.int64(t % weight_pitch), width - 1)
         ty, tx = t // np.uint32(across) * _QUAD, t % np.uint32(across) * _QUAD
-        column = group * width + min(co0 + np.int64(w_column), width - 1)
-        terms = k_h * k_w * c_in_group
-        ci, kx, ky = np.int64(x_term) - STEP, np.int64(0), np.int64(0)
+        terms = np.int32(k_h * k_w * c_in_group)
+        ci, kx, ky = np.int32(np.int64(x_term) - STEP), np.int32(0), np.int32(0)
         for begin in range(-STEP, terms, STEP):
             following = begin + STEP
             if following < terms:
-                ci += STEP
+                ci = np.int32(ci + STEP)
                 if begin < 0 or ci >= c_in_group:
                     ci, kx, ky = tap_of(ci, kx, ky, c_in_group, k_w)
                     for j in range(x_loads):
-                        r = x_row + np.uint32(j * x_gap)
-                        iy = start_y[r] + ky * dilation_y if ky < k_h else _NOWHERE
+                        r = t // _STEP + np.uint32(j * x_gap)
+                        iy = start_y[r] + ky * dilation_y if ky < k_h else -1
                         ix = start_x[r] + kx * dilation_x
                         offset[j] = offset_in_x(first[r], iy, ix, group * c_in_group + ci, h_in, w_in, c_in)
                 else:
                     for j in range(x_loads):
-                        offset[j] = offset[j] + STEP if offset[j] >= 0 else _NOWHERE
+                        offset[j] += STEP
                 for j in range(x_loads):
                     next_x[j] = x[np.uint64(offset[j])] if offset[j] >= 0 else ZERO
                 for j in range(weight_loads):  # behind the last term it is loaded again, and not used
                     term = min(following + np.int64(w_term) + j * weight_gap, terms - 1)
                     next_weight[j] = weight[np.uint64(term * groups * width + column)]
-            k = np.uint32(begin // STEP & 1) * _STEP
-            for _ in range(min(STEP, terms - begin) if begin >= 0 else 0):
+            k = np.uint32(begin // STEP & 1) * _STEP  # steps take turns with two places
+            steps = min(STEP, terms - begin) if begin >= 0 else 0
+            for _ in range(steps // 2):
                 multiply(x_tile, weight_tile, k, ty, tx, s)
-                k += _ONE
+                multiply(x_tile, weight_tile, k + _ONE, ty, tx, s)
+                k += _ONE + _ONE
+            if steps % 2:
+                multiply(x_tile, weight_tile, k, ty, tx, s)
             if begin >= 0 and (following % BLOCK == 0 or following >= terms):
                 close_chains(s, total, slot, following <= BLOCK)
             if following < terms:
                 k = np.uint32(following // STEP & 1) * _STEP
                 for j in range(x_loads):
-                    x_tile[(k + x_term) * x_pitch + LEAD + x_row + np.uint32(j * x_gap)] = next_x[j]
+                    x_tile[k * x_pitch + x_place + np.uint32(j * x_gap)] = next_x[j]
                 for j in range(weight_loads):
-                    row = k + w_term + np.uint32(j * weight_gap)
-                    weight_tile[row * weight_pitch + LEAD + w_column] = next_weight[j]
+                    weight_tile[(k + np.uint32(j * weight_gap)) * weight_pitch + LEAD + t] = next_weight[j]
             cuda.syncthreads()
 
         for i in range(pixels):

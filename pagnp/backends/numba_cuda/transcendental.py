@@ -19,7 +19,8 @@ from pagnp.backends.constants import (
     ROUND_MAGIC_BITS,
     SQRT2,
 )
-from pagnp.backends.numba_cuda.arithmetic import add64, bits64, device_function, div64, float64_of, horner_step, mul64
+from pagnp.backends.numba_cuda.arithmetic import add64, bits64, div64, float64_of, horner_step, mul64
+from pagnp.backends.numba_cuda.compile import device_function
 
 _BITS = np.int64(MANTISSA_BITS)
 _BIAS = np.int64(EXPONENT_BIAS)
@@ -100,4 +101,4 @@ def log_step(x):
 @device_function
 def sigmoid_step(x):
     """Return 1 / (1 + e^-x) of the float32 x."""
-    return np.float32(div64(1.0, add64(1.0, exp64(mul64(np.float64(x), -1.0)))))
+    return np.float32(div64(1.0, add64(1.0, exp64(-np.float64(x)))))

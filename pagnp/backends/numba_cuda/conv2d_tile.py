@@ -25,7 +25,7 @@ _NOWHERE = np.int64(-(1 << 62))  # stays negative, whatever number of terms is a
 
 @device_function
 def tap_of(ci, kx, ky, c_in_group, k_w):
-    """Return (ci, kx, ky) of a channel that may have run beyond its tap, in 32 bits: Numba's sums take two registers."""
+    """Return (ci, kx, ky) of a channel that may have run beyond its tap; in 32 bits, which saves registers."""
     while ci >= c_in_group:
         ci = np.int32(ci - c_in_group)
         kx = np.int32(kx + 1)

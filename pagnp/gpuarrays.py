@@ -69,6 +69,15 @@ def on_gpu(value: object) -> bool:
         return False
 
 
+def ordinal_of(value: Any) -> int | None:
+    """Return the number of the GPU that an array lies on, None where its library does not say."""
+    try:
+        ordinal: int = value.__dlpack_device__()[1]
+    except (AttributeError, BufferError, RuntimeError, ValueError):  # Numba's arrays; as in on_gpu
+        return None
+    return ordinal
+
+
 def type_name(value: object) -> str:
     """Return the name of an array's type with that of its library: "torch.Tensor"."""
     return f"{type(value).__module__.partition('.')[0]}.{type(value).__name__}"

@@ -9,7 +9,7 @@ import numpy as np
 from pagnp import budget as budgets
 from pagnp import gating, gpuarrays, memory
 from pagnp.backends.base import BackendLike
-from pagnp.backends.choice import AUTO, choose, of_array
+from pagnp.backends.choice import AUTO, backend_of, choose, of_array
 from pagnp.bands import TILES, plan_bands
 from pagnp.canonical import canonical
 from pagnp.dispatch import Options
@@ -68,7 +68,7 @@ class Model:
         self.graph = graph.validate()
         self.backend = choose(backend, threads)
         self._follows = backend == AUTO  # arrays of a GPU to that GPU
-        self._on_gpu: dict[str, Model] = {}
+        self._on_gpu: dict[Any, Model] = {}
         self._canonical = canonical(graph)
         self._parameters = prepare(self._canonical, self.backend)
         self._plans: dict[Any, Any] = {}
@@ -201,9 +201,10 @@ class Model:
         if not self._follows:
             what, hint = gpuarrays.type_name(array), gpuarrays.to_numpy_hint("it", array)
             raise DtypeError(f"backend '{self.backend.name}': got a {what}; {hint}, or take backend '{name}'")
-        if name not in self._on_gpu:
-            self._on_gpu = self._on_gpu | {name: Model(self.graph, name)}
-        return self._on_gpu[name]
+        home = name, gpuarrays.ordinal_of(array)
+        if home not in self._on_gpu:
+            self._on_gpu = self._on_gpu | {home: Model(self.graph, backend_of(array))}
+        return self._on_gpu[home]
 
     def _adopt(self, array, what):
         """Return an array of a GPU as one of this backend's, C-contiguous."""

@@ -178,6 +178,18 @@ def test_another_thread_has_another_current_gpu(machine):
     assert second.allocate((1,), np.float32).ordinal == 1 and cupy.cuda.runtime.getDevice() == 0
 
 
+def test_a_model_follows_an_array_to_its_gpu(machine, monkeypatch):
+    cupy = machine(FakeCupy(count=2))
+    monkeypatch.setattr(nvrtc, "compile_sources", lambda *_: nvrtc.Compiled(b"\x7fELF", "", ""))
+    model, outputs = pagnp.load(WEIGHTS), []
+    for ordinal in (0, 1, 0):
+        with cupy.cuda.Device(ordinal):
+            x = get_backend("cupy").arrays.to_device(np.zeros((1, 16, 16, 3), np.float32))
+        there = SimpleNamespace(__dlpack_device__=lambda ordinal=ordinal: (2, ordinal), given=lambda x=x: x)
+        outputs += model.forward(there).values()
+    assert [array.ordinal for array in outputs] == [0, 1, 0] and len(model._on_gpu) == 2
+
+
 def test_a_graph_is_recorded_and_replayed(gpu, run_by_shim):
     one = gpu(run=run_by_shim)
     relu = get_backend("cupy").relu

@@ -2,6 +2,7 @@
 
 from pagnp.backends.base import GPU, Backend, BackendLike, get_backend
 from pagnp.errors import BackendError
+from pagnp.gpuarrays import ordinal_of
 from pagnp.notices import tell
 
 AUTO, AUTO_GPU = "auto", "auto-gpu"
@@ -31,6 +32,16 @@ def on_host(backend: Backend) -> Backend:
 def of_array(array: object) -> str:
     """Return the name of the GPU backend for an array of a GPU: that of its library."""
     return "numba-cuda" if type(array).__module__.partition(".")[0] == "numba" else "cupy"
+
+
+def backend_of(array: object) -> Backend:
+    """Return the GPU backend for an array of a GPU, on that GPU even where another one is current."""
+    backend, ordinal = get_backend(of_array(array)), ordinal_of(array)
+    if backend.name == "cupy" and ordinal not in (None, backend.arrays.ordinal):
+        from pagnp.backends import cupy_raw
+
+        return cupy_raw.make(ordinal=ordinal)
+    return backend
 
 
 def _with_gpu(threads):

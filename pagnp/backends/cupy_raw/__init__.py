@@ -5,10 +5,10 @@ from pagnp.backends.cupy_raw.device import current_device
 from pagnp.backends.gpu import table
 
 
-def make(threads: int | None = None) -> Backend:
-    """Return the Backend "cupy" on the calling thread's current GPU; `threads` says nothing to a GPU.
+def make(threads: int | None = None, ordinal: int | None = None) -> Backend:
+    """Return the Backend "cupy" on GPU `ordinal`, None: the calling thread's current one; `threads` says nothing here.
 
     Raises: BackendError, in one line, if a package, the driver or a GPU is missing, or too old.
     """
-    device = current_device()
+    device = current_device(ordinal)
     return Backend("cupy", table(device), 1, device)

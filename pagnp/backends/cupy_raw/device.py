@@ -28,10 +28,11 @@ _making = threading.Lock()
 _forked = False
 
 
-def current_device() -> "CupyDevice":
-    """Return the CupyDevice of the calling thread's current GPU, the same one for all callers."""
+def current_device(ordinal: int | None = None) -> "CupyDevice":
+    """Return the CupyDevice of the calling thread's current GPU, or of GPU `ordinal`, the same one for all callers."""
     _check_fork()
-    cupy, ordinal = cupy_at_work()
+    cupy, current = cupy_at_work()
+    ordinal = current if ordinal is None else ordinal
     with _making:
         if ordinal not in _devices:
             _devices[ordinal] = CupyDevice(cupy, ordinal)

@@ -56,12 +56,14 @@ class Device(ABC):
     """One GPU. Everything is in the order of the caller's stream; only `to_host` waits.
 
     name             of the backend;  description  what the GPU is called;  multiprocessors  how many it has
+    ordinal          the GPU's number
     conv_tiles       the tile kernels of conv2d that it may use; none: plain kernels only
     can_record       True if `record` and `replay` work
     """
 
     name: str
     description: str = ""
+    ordinal: int = 0
     multiprocessors: int = 1
     conv_tiles: tuple[Tile, ...] = ()
     on_host = False

@@ -78,7 +78,8 @@ struct ConvCopies {
         aim(a, starts);
     }
 
-    // Find the tap of ci, and its addresses. One that lies outside the map, or behind the last tap, gives zeros.
+    // Find the tap of ci, and its addresses. One that lies outside the map gives zeros; what comes behind the last tap
+    // is copied, but no sum takes it.
     __device__ __forceinline__ void aim(const ConvArguments& a, const ConvStart* starts) {
         while (ci >= a.c_in_group) {
             ci -= a.c_in_group;
@@ -90,8 +91,8 @@ struct ConvCopies {
 #pragma unroll
         for (int j = 0; j < S::X_COPIES; ++j) {
             const ConvStart at = starts[threadIdx.x % S::THREADS / S::X_LANES + j * S::X_GAP];
-            const bool inside = (unsigned)(at.iy + dy) < (unsigned)a.h_in &&
-                                (unsigned)(at.ix + dx) < (unsigned)a.w_in && ky < a.k_h;
+            const bool inside =
+                (unsigned)(at.iy + dy) < (unsigned)a.h_in && (unsigned)(at.ix + dx) < (unsigned)a.w_in;
             x[j] = a.x + (inside ? at.offset + offset : 0);
             wanted |= (unsigned)inside << j;
         }

@@ -26,8 +26,10 @@ class Row:
 
 
 def _bits(rng, shape):
-    """Return float32 of random bits."""
-    return rng.integers(0, 1 << 32, shape, np.uint32).view(np.float32)
+    """Return float32 of random bits, every fourth a zero of either sign."""
+    bits = rng.integers(0, 1 << 32, shape, np.uint32)
+    bits.reshape(-1)[::4] &= 1 << 31
+    return bits.view(np.float32)
 
 
 def _mask(rng, shape):

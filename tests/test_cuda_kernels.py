@@ -41,14 +41,15 @@ WAYS = (
     {"order": "descending", "deferred": True, "offset": 4},
     {"order": "shuffled", "deferred": True, "offset": 0},
 )
-WAY_IDS = [way["order"] for way in WAYS]
+CHECKED = {"order": "shuffled", "deferred": True, "offset": 4, "checked": True}  # every access to memory is looked at
+IN_WAYS = pytest.mark.parametrize("way", (*WAYS, CHECKED), ids=[*(way["order"] for way in WAYS), "checked"])
 launches = Counter()  # kernel -> how often it ran
 finished = set()  # the tests that ran to their end
 
 
 @pytest.fixture(scope="session")
 def backend(shim_folder):
-    """way -> Backend, that of the checked build if wanted; all count their launches together."""
+    """way -> Backend; all count their launches together."""
     build.machine(shim_folder)
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:  # g++, on all cores
         list(pool.map(lambda chosen: compiled(shim_folder, *chosen), itertools.product(SOURCES, (False, True))))
@@ -59,24 +60,25 @@ def backend(shim_folder):
         made.arrays.launches = launches
         return made
 
-    return lambda way, checked=False: make(way["order"], way["deferred"], checked)
+    return lambda way: make(way["order"], way["deferred"], way.get("checked", False))
+
+
+@functools.cache
+def numpys(case):
+    """Return what the NumPy backend makes of a row."""
+    return runcase.run(case, NUMPY)[0]
 
 
 @pytest.mark.parametrize("case", ROWS, ids=[f"{case.id}-shim" for case in ROWS])
 def test_kernel_agrees_with_numpy(case, backend):
-    want, _ = runcase.run(case, NUMPY)
+    way = {**WAYS[len(case.id) % len(WAYS)], "checked": True}
+    runcase.run(case, on_host_arrays(backend(way), way["offset"]))  # first: unchecked it might end the process
     for way in WAYS:
         kernels = on_host_arrays(backend(way), way["offset"])
-        problems = runcase.check_same(case, "shim", kernels, want)
+        problems = runcase.check_same(case, "shim", kernels, numpys(case))
         if problems:
             pytest.fail("\n".join([str(way), *problems]), pytrace=False)
     finished.add(case.id)
-
-
-@pytest.mark.parametrize("case", ROWS, ids=[f"{case.id}-checked" for case in ROWS])
-def test_kernel_is_free_of_races_and_stays_inside_its_arrays(case, backend):
-    way = WAYS[len(case.id) % len(WAYS)]
-    runcase.run(case, on_host_arrays(backend(way, checked=True), way["offset"]))
 
 
 @contextlib.contextmanager
@@ -89,10 +91,14 @@ def only(device, *tiles):
         device.conv_tiles = before
 
 
-@functools.cache
-def numpys(case):
-    """Return what the NumPy backend makes of a row."""
-    return runcase.run(case, NUMPY)[0]
+@pytest.mark.parametrize("tile", CUDA, ids=lambda tile: tile.kernel)
+def test_tile_is_free_of_races_and_stays_inside_its_arrays(tile, backend):
+    rows = [case for case in TILE_ROWS if takes(tile, case)]
+    for way, start in zip(WAYS, range(3), strict=True):
+        chosen = backend({**way, "checked": True})
+        with only(chosen.arrays, tile):
+            for case in rows[start::9]:
+                runcase.run(case, on_host_arrays(chosen, way["offset"]))
 
 
 @pytest.mark.parametrize("tile", (None, *CUDA), ids=lambda tile: tile.kernel if tile else "plain")
@@ -110,17 +116,7 @@ def test_tile_agrees_with_numpy(tile, backend):
                     pytest.fail("\n".join([str(way), *problems]), pytrace=False)
 
 
-@pytest.mark.parametrize("tile", CUDA, ids=lambda tile: tile.kernel)
-def test_tile_is_free_of_races_and_stays_inside_its_arrays(tile, backend):
-    rows = [case for case in TILE_ROWS if takes(tile, case)]
-    for way, start in zip(WAYS, range(3), strict=True):
-        chosen = backend(way, checked=True)
-        with only(chosen.arrays, tile):
-            for case in rows[start::9]:
-                runcase.run(case, on_host_arrays(chosen, way["offset"]))
-
-
-@pytest.mark.parametrize("way", WAYS, ids=WAY_IDS)
+@IN_WAYS
 @pytest.mark.parametrize("row", flow_rows(), ids=lambda row: row.id)
 def test_flow_agrees_with_numpy(row, way, backend):
     want, got = row.out.copy(), row.out.copy()
@@ -141,7 +137,7 @@ def moved(device, value, offset):
     return device.to_device(raw)[offset:].view(value.dtype).reshape(value.shape)
 
 
-@pytest.mark.parametrize("way", WAYS, ids=WAY_IDS)
+@IN_WAYS
 @pytest.mark.parametrize("row", counted_rows(), ids=lambda row: row.id)
 def test_only_the_counted_rows_are_written(row, way, backend):
     chosen = backend(way)
@@ -156,7 +152,7 @@ def test_only_the_counted_rows_are_written(row, way, backend):
         assert (got[:, :, count:].view(np.uint32) == row.out[:, :, count:].view(np.uint32)).all()
 
 
-@pytest.mark.parametrize("way", WAYS, ids=WAY_IDS)
+@IN_WAYS
 def test_sites_are_listed_in_order(way, backend):
     chosen = backend(way)
     for mask in masks():
@@ -166,7 +162,7 @@ def test_sites_are_listed_in_order(way, backend):
         assert count[0] == mask.sum() and (indices[count[0] :] == -1).all(), mask.shape
 
 
-@pytest.mark.parametrize("way", WAYS, ids=WAY_IDS)
+@IN_WAYS
 @pytest.mark.parametrize("c", (1, 5, 8, 64))
 def test_rows_at_counted_sites(c, way, backend):
     """Convolutions, gathers and scatters at sites of which the host does not know the number."""
@@ -175,9 +171,10 @@ def test_rows_at_counted_sites(c, way, backend):
 
 @pytest.mark.parametrize("tile", CUDA, ids=lambda tile: tile.kernel)
 def test_tile_at_counted_sites(tile, backend):
-    chosen = backend(WAYS[2])
-    with only(chosen.arrays, tile):
-        check_counted_sites(36, WAYS[2], chosen)
+    for way in (WAYS[2], {**WAYS[2], "checked": True}):
+        chosen = backend(way)
+        with only(chosen.arrays, tile):
+            check_counted_sites(36, way, chosen)
 
 
 def check_counted_sites(c, way, chosen):

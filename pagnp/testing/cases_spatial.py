@@ -133,6 +133,7 @@ def _resample_rows():
         yield _row("nearest", c_in, 3, 5, n=2, size=(6, 10), seed=47)
     yield _row("nearest", 1, 21, 14, size=(69, 46), seed=48)  # where float32 positions differ from integer ones
     yield _row("nearest", 1, 26, 2, size=(22, 1), seed=48)
+    yield _row("nearest", 2, 10, 15, "hairs", size=(24, 36), seed=48)  # where a product rounds up to an integer
     yield _row("bilinear", 1, 21, 23, size=(60, 83), seed=49)
 
 

@@ -1,4 +1,4 @@
-"""What `python -m pagnp.gpucheck` answers where it can do little: wrong words, no stage that ran, launches that fail."""
+"""What `python -m pagnp.gpucheck` answers where it can do little: wrong words, no stage that ran, failed launches."""
 
 import json
 

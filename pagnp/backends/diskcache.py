@@ -4,6 +4,7 @@ The place is $PAGNP_CACHE_DIR, or the user's cache folder + pagnp. In it are
 
     numba-<hash>/   kernels of the CPU (numba_cpu/cachefolder.py)
     cuda/           kernels of GPUs (cupy_raw/cubins.py)
+    numba-cuda-<hash>/  the same as Numba functions (numba_cuda/kernelcache.py)
 """
 
 import contextlib

@@ -1,9 +1,9 @@
 """Launches of conv2d and conv_transpose2d."""
 
-from pagnp.backends.gpu.conv_tiles import CUDA, Tile, choose
+from pagnp.backends.gpu.conv_tiles import CUDA, NUMBA_CUDA, Tile, choose
 from pagnp.backends.gpu.conv_weights import NARROW, PackedWeight, pack
 from pagnp.backends.gpu.device import BLOCK, Sites
-from pagnp.backends.gpu.signature import CUPY, signatures
+from pagnp.backends.gpu.signature import CUPY, NUMBA, signatures
 
 # Bits of `flags`; cuda/conv2d.cuh has the same numbers. What they do not name is not read, and may be null.
 SCALE, BIAS, RESIDUAL, RELU = 1, 2, 4, 8
@@ -22,9 +22,20 @@ _TRANSPOSE = """(f32* x, f32* weight, f32* scale, f32* shift, f32* bias, f32* re
                  i32 stride_x, i32 top, i32 left, i32 dilation_y, i32 dilation_x, i32 groups)"""
 _DEPTHWISE = "conv2d_f32_depthwise"
 _DEPTHWISE_TRANSPOSE = "conv_transpose2d_f32_depthwise"
+
+
+def _tile_signatures():
+    found = {}
+    for backend, tiles in ((CUPY, CUDA), (NUMBA, NUMBA_CUDA)):
+        for tile in tiles:
+            others = found[tile.kernel].backends if tile.kernel in found else ()
+            found |= signatures("conv2d_tile", f"{tile.kernel}{_CONV2D}", (*others, backend))
+    return found
+
+
 KERNELS = {
     **signatures("conv2d", f"conv2d_f32_plain{_CONV2D}"),
-    **signatures("conv2d_tile", "".join(f"{tile.kernel}{_CONV2D}" for tile in CUDA), (CUPY,)),
+    **_tile_signatures(),
     **signatures("conv2d_depthwise", f"{_DEPTHWISE}{_CONV2D} {_DEPTHWISE}_v4{_CONV2D}", (CUPY,)),
     **signatures("conv_transpose2d", f"conv_transpose2d_f32_plain{_TRANSPOSE}"),
     **signatures(

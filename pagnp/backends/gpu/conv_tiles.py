@@ -102,3 +102,10 @@ CUDA = (
     _cuda((128, 64), (8, 8), 1, 1, 2, 0.68),
     _cuda((64, 64), (8, 8), 2, 1, 2, 0.66),
 )
+
+# The kernels of numba_cuda/conv2d_tile.py, which read x 4 bytes at a time.
+NUMBA_CUDA = (
+    Tile("conv2d_f32_tile128x128", 128, 128, 256, blocks=2, speed=0.82),
+    Tile("conv2d_f32_tile64x64", 64, 64, 128, blocks=4, speed=0.73),
+    Tile("conv2d_f32_tile32x32", 32, 32, 64, blocks=10, speed=0.6),
+)

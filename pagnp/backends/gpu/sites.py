@@ -6,13 +6,14 @@ from pagnp.backends.gpu.device import BLOCK, Sites
 from pagnp.backends.gpu.rows import launch_rows, rows_of
 from pagnp.backends.gpu.signature import CUPY, NUMBA, signatures
 
-SCAN = 1024  # threads of the one block of list_sites_i32_scan, and of a block of list_sites_i32_once
+SCAN = 1024  # threads at most of the one block of list_sites_i32_scan, and of a block of list_sites_i32_once
+WARP = 32
 SMALL = 1 << 16  # pixels of a mask up to which one launch is faster than three
 
 _GATHER = "(f32* x, i32* sites, f32* out, i64 m, i64 c, i32* count, i32 has_count)"
 _SCATTER = "(f32* values, i32* sites, f32* out, i64 m, i64 c, i32* count, i32 has_count)"
 
-# list_sites: *_count counts the True of every BLOCK elements, *_scan (one block of SCAN threads) replaces each of these
+# list_sites: *_count counts the True of every BLOCK elements, *_scan (one block) replaces each of these
 # counts by the sum of those before it and writes the total, *_write fills sites. *_once does all of it.
 KERNELS = {
     **signatures(
@@ -47,7 +48,8 @@ def list_sites(device, mask):
     blocks = -(-size // BLOCK)
     sums = device.empty(max(1, blocks), np.int32)
     device.launch_elements("list_sites_i32_count", size, (mask, sums, size))
-    device.launch("list_sites_i32_scan", 1, SCAN, (sums, count, blocks))
+    threads = min(SCAN, max(1, -(-blocks // WARP)) * WARP)
+    device.launch("list_sites_i32_scan", 1, threads, (sums, count, blocks))
     device.launch_elements("list_sites_i32_write", size, (mask, sums, sites, size))
     return Sites(sites, count)
 

@@ -1,0 +1,57 @@
+"""The backend "numba-cuda": the kernels of cuda/*.cu as Numba functions of the same names, to read, change and try out.
+
+Importing it needs neither a GPU nor the package numba-cuda; `make` does.
+"""
+
+import importlib.util
+
+import numba
+
+from pagnp.backends.base import Backend
+from pagnp.backends.gpu import driver, table
+from pagnp.backends.gpu.signature import NUMBA
+from pagnp.errors import BackendError
+
+_INSTALL = "pip install 'pagnp[cuda13]', or use --backend numba"
+
+
+def make(threads: int | None = None) -> Backend:
+    """Return the Backend "numba-cuda" on the calling thread's current GPU; `threads` says nothing to a GPU.
+
+    With NUMBA_ENABLE_CUDASIM=1 in the environment the kernels run in Numba's simulator, thread by thread, in Python.
+    Raises: BackendError, in one line, if a package, the driver or a GPU is missing.
+    """
+    simulated = bool(numba.config.ENABLE_CUDASIM)
+    if not simulated:
+        driver.require(NUMBA)  # first: who has no GPU need not install numba-cuda to hear so
+    if importlib.util.find_spec("numba_cuda") is None:  # Numba's own numba.cuda is older, and on its way out
+        raise BackendError(f"backend '{NUMBA}': numba-cuda is not installed; {_INSTALL}")
+    try:
+        from numba import cuda
+    except ImportError as error:
+        raise BackendError(f"backend '{NUMBA}': cannot import numba.cuda ({_line(error)}); {_INSTALL}") from error
+    if simulated:
+        from pagnp.backends.numba_cuda.simulator import simulated_device
+
+        device = simulated_device()
+    else:
+        _require_numba(cuda)
+        from pagnp.backends.numba_cuda.device import current_device
+
+        device = current_device()
+    return Backend(NUMBA, table(device), 1, device)
+
+
+def _require_numba(cuda):
+    """Raise BackendError, saying why, where Numba cannot use the GPU that there is."""
+    if cuda.is_available():
+        return
+    reason = cuda.cuda_error()
+    if reason is None:
+        raise BackendError(f"backend '{NUMBA}': Numba finds no compiler (libnvvm.so); {_INSTALL}")
+    raise BackendError(f"backend '{NUMBA}': Numba does not start CUDA ({_line(reason)}); use --backend numba")
+
+
+def _line(text):
+    """Return the first line of a message."""
+    return next((line.strip(" .:") for line in str(text).splitlines() if line.strip()), "no reason given")

@@ -224,17 +224,38 @@ def test_a_compiler_that_may_fuse_is_found():
 # On a stand-in for the driver.
 
 
-def test_memory_and_launches_on_a_stand_in_for_the_driver(tmp_path):
+def stand_in(folder, *options):
+    """Compile libcuda.c into `folder`; return the LD_LIBRARY_PATH with it."""
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None or not sys.platform.startswith("linux"):
         if os.environ.get("CI"):
             pytest.fail("no C compiler for the stand-in of libcuda.so.1")
         pytest.skip("no C compiler for the stand-in of libcuda.so.1")
-    library = tmp_path / "libcuda.so.1"
-    subprocess.run([compiler, "-shared", "-fPIC", "-O1", "-o", library, HERE / "libcuda.c", "-ldl"], check=True)
-    places = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])])
+    words = [compiler, "-shared", "-fPIC", "-O1", *options, "-o", folder / "libcuda.so.1", HERE / "libcuda.c", "-ldl"]
+    subprocess.run(words, check=True)
+    return os.pathsep.join([str(folder), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])])
+
+
+def test_memory_and_launches_on_a_stand_in_for_the_driver(tmp_path):
+    places = stand_in(tmp_path)
     written = finish(start("on_stub.py", LD_LIBRARY_PATH=places, PAGNP_CACHE_DIR=str(tmp_path / "cache")))
     assert written.count("check_") == (HERE / "on_stub.py").read_text().count("\ndef check_") > 5
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("CUDA=12080", "the driver is for CUDA 12.8, the installed cuda-bindings needs CUDA 13; update the driver, or"),
+        ("cuGetProcAddress_v2=of_cuda_11", "Numba does not start CUDA (Failed to get cuGetProcAddress_v2); use"),
+        ("CAPABILITY=6", "start: GPU compute capability 6.0 is not supported"),
+    ],
+)
+def test_what_is_too_old_is_said_before_anything_runs(tmp_path, option, message):
+    environment = {**os.environ, "LD_LIBRARY_PATH": stand_in(tmp_path, f"-D{option}"), "NUMBA_ENABLE_CUDASIM": "0"}
+    load = "from pagnp.backends.base import get_backend; get_backend('numba-cuda')"
+    done = subprocess.run([sys.executable, "-c", load], capture_output=True, text=True, env=environment)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith(f"pagnp.errors.BackendError: backend 'numba-cuda': {message}"), done.stderr
 
 
 # Where something is missing.
@@ -260,6 +281,7 @@ def test_without_numba_cuda_one_line_says_so(monkeypatch):
 
 def test_numba_that_does_not_start_is_said(monkeypatch):
     monkeypatch.setattr(driver, "require", lambda backend: None)
+    monkeypatch.setattr(driver, "require_cuda", lambda backend, package, major: None)
     if not cuda.is_available():
         with pytest.raises(BackendError, match="^backend 'numba-cuda': Numba does not start CUDA .*; use --backend"):
             numba_cuda.make()

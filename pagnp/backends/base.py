@@ -73,6 +73,6 @@ def get_backend(name: str, threads: int | None = None) -> Backend:
     except ImportError as error:
         install, other = ("it", "numpy") if name in HOST else ("'pagnp[cuda13]'", "numba")
         raise BackendError(
-            f"backend '{name}': cannot import {error.name}; pip install {install}, or use --backend {other}"
+            f"backend '{name}': cannot import {error.name or error}; pip install {install}, or use --backend {other}"
         ) from error
     return module.make(threads)

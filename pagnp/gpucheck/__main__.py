@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pagnp
 from pagnp.backends.gpu import driver
@@ -26,9 +26,16 @@ WEIGHTS, IMAGE = ROOT / "examples/models/rooms-seg.h5", ROOT / "examples/images/
 INTERRUPTED = 130
 
 
+class _Parser(argparse.ArgumentParser):
+    """One whose errors are UsageErrors: one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"gpucheck: {message}; see python -m pagnp.gpucheck --help")
+
+
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Return the options. Raises UsageError for a name that is unknown."""
-    parser = argparse.ArgumentParser(prog="python -m pagnp.gpucheck", description=str(__doc__).partition(": ")[2])
+    """Return the options. Raises UsageError for a name, number or file that is not possible."""
+    parser = _Parser(prog="python -m pagnp.gpucheck", description=str(__doc__).partition(": ")[2])
     parser.add_argument("--out", type=Path, default=Path("gpucheck"), help="folder for gpucheck.json and gpucheck.md")
     parser.add_argument("--only", default="", help=f"some of {','.join(stages.GROUPS)}")
     parser.add_argument("--backend", default="", help=f"some of {','.join(stages.BACKENDS)}")
@@ -40,6 +47,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     options.only = _names("--only", options.only, stages.GROUPS)
     options.backend = _names("--backend", options.backend, stages.BACKENDS)
+    for name, default in (("weights", WEIGHTS), ("image", IMAGE)):
+        if (path := getattr(options, name)) != default and not path.is_file():
+            parser.error(f"--{name} {path}: there is no such file")
+    if options.every < 1 or not options.minutes > 0:
+        parser.error("--every and --minutes need a number above 0")
     return options
 
 
@@ -86,7 +98,7 @@ def _number(target: Json) -> Any:
 
 
 def main(arguments: Sequence[str], command: stages.Command | None = None) -> int:
-    """Run the check; return 0, 1 if a stage failed, 5 without a GPU, 130 after Ctrl-C."""
+    """Run the check; return 0, 1 if a stage failed, 5 without a GPU or where no stage could run, 130 after Ctrl-C."""
     try:
         options = parse(arguments)
         try:
@@ -114,6 +126,9 @@ def carry_out(options: argparse.Namespace, document: Document, command: stages.C
     document.about["nvidia-smi at the end"] = surroundings.smi()
     for line in summary(document.write(outcomes)):
         told(line)
+    if all(outcome.status == running.UNRUN for outcome in outcomes):
+        print("gpucheck: no stage could run, nothing was checked", file=sys.stderr)
+        return BackendError.exit_code
     return int(any(outcome.status == running.FAILED for outcome in outcomes))
 
 

@@ -58,11 +58,12 @@ def main(arguments: Sequence[str], backend_of: Callable[[str], Backend] = get_ba
     try:
         stage = importlib.import_module(MODULES[name])
         job = Job(backend_of(backend), record, deadline, **files, every=int(given.get("every", 1)))
-        stage.run(job)
     except (ImportError, BackendError) as error:
         record.skip("stage", failure(error))
         return NOT_RUN
-    except Exception as error:
+    try:
+        stage.run(job)
+    except Exception as error:  # a BackendError, too: a launch that fails is no reason not to have run
         record.check("stage", [failure(error)])
         raise
     record.finish()

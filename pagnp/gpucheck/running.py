@@ -151,7 +151,7 @@ def _read(path):
 def verdict(code: int, found: Json) -> tuple[str, str]:
     """Return (status, reason) of a stage that ended with the exit code `code` and left `found`."""
     skipped = found.get("skipped", {}).get("stage")
-    if code == NOT_RUN or (code == 0 and skipped and no_problems(found)):
+    if no_problems(found) and (code == NOT_RUN or (code == 0 and skipped)):
         return UNRUN, skipped or "it cannot run here"
     if code:
         how = f"exit code {code}" if code > 0 else f"ended by {signal.Signals(-code).name}"

@@ -7,6 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifndef CUDA // -D gives other drivers and GPUs
+#define CUDA 13000
+#endif
+#ifndef CAPABILITY
+#define CAPABILITY 9
+#endif
 #define API __attribute__((visibility("default")))
 typedef int Result;
 typedef unsigned long long Pointer;
@@ -39,7 +45,7 @@ API Result cuGetProcAddress_v2(const char* name, void** found, int version, uint
 
 // The driver and the GPU: a Hopper with 132 multiprocessors and 1 GiB.
 API Result cuInit(unsigned flags) { return OK; }
-API Result cuDriverGetVersion(int* version) { return *version = 13000, OK; }
+API Result cuDriverGetVersion(int* version) { return *version = CUDA, OK; }
 API Result cuGetErrorName(Result error, const char** text) { return *text = "CUDA_ERROR_OF_THE_STUB", OK; }
 API Result cuGetErrorString(Result error, const char** text) { return *text = "an error of the stub", OK; }
 API Result cuDeviceGetCount(int* count) { return *count = 1, OK; }
@@ -50,7 +56,7 @@ API Result cuDeviceGetUuid_v2(void* uuid, int device) { return memset(uuid, 7, 1
 API Result cuDeviceGetAttribute(int* value, int attribute, int device) {
     switch (attribute) {
         case 16: return *value = 132, OK;  // multiprocessors
-        case 75: return *value = 9, OK;    // compute capability
+        case 75: return *value = CAPABILITY, OK;  // compute capability
         case 76: return *value = 0, OK;
         default: return *value = 1024, OK;
     }

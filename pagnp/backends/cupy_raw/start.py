@@ -15,14 +15,7 @@ def cupy_at_work() -> tuple[Any, int]:
     """
     driver.require("cupy")  # first: who has no GPU need not install CuPy to hear so
     cupy = _imported()
-    for_cuda, driver_goes_to = cupy.cuda.runtime.runtimeGetVersion() // 1000, driver.cuda_version()
-    if driver_goes_to[0] < for_cuda:
-        listed = ".".join(map(str, driver_goes_to))
-        other = f", or pip install 'pagnp[cuda{driver_goes_to[0]}]'" if driver_goes_to[0] == 12 else ""
-        raise BackendError(
-            f"backend 'cupy': the driver is for CUDA {listed}, the installed CuPy needs CUDA {for_cuda}; "
-            f"update the driver{other}"
-        )
+    driver.require_cuda("cupy", "CuPy", cupy.cuda.runtime.runtimeGetVersion() // 1000)
     try:
         return cupy, cupy.cuda.runtime.getDevice()
     except cupy.cuda.runtime.CUDARuntimeError as error:

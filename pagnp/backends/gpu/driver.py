@@ -38,6 +38,17 @@ def require(backend: str) -> None:
         raise BackendError(f"backend '{backend}': {problem}; use --backend numba") from problem
 
 
+def require_cuda(backend: str, package: str, major: int) -> None:
+    """Raise BackendError unless the driver goes to CUDA `major`, for which `package` is made."""
+    goes_to = cuda_version()
+    if goes_to[0] < major:
+        other = f", or pip install 'pagnp[cuda{goes_to[0]}]'" if goes_to[0] == 12 else ""
+        raise BackendError(
+            f"backend '{backend}': the driver is for CUDA {'.'.join(map(str, goes_to))}, "
+            f"the installed {package} needs CUDA {major}; update the driver{other}"
+        )
+
+
 def gpus() -> list[Gpu]:
     """Return the GPUs that this process may use, at least one. Raises DriverProblem."""
     library = _started()

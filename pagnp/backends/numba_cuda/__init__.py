@@ -3,6 +3,7 @@
 Importing it needs neither a GPU nor the package numba-cuda; `make` does.
 """
 
+import importlib.metadata
 import importlib.util
 
 import numba
@@ -44,9 +45,13 @@ def make(threads: int | None = None) -> Backend:
 
 def _require_numba(cuda):
     """Raise BackendError, saying why, where Numba cannot use the GPU that there is."""
-    if cuda.is_available():
-        return
-    reason = cuda.cuda_error()
+    driver.require_cuda(NUMBA, "cuda-bindings", int(importlib.metadata.version("cuda-bindings").partition(".")[0]))
+    try:
+        if cuda.is_available():
+            return
+        reason = cuda.cuda_error()
+    except RuntimeError as error:  # cuda-bindings does not find in the driver what it needs
+        reason = error
     if reason is None:
         raise BackendError(f"backend '{NUMBA}': Numba finds no compiler (libnvvm.so); {_INSTALL}")
     raise BackendError(f"backend '{NUMBA}': Numba does not start CUDA ({_line(reason)}); use --backend numba")

@@ -13,6 +13,7 @@ from numba import cuda
 from numba.cuda.core.errors import NumbaPerformanceWarning
 from numba.cuda.cudadrv import driver as numba_driver
 from numba.cuda.cudadrv.devicearray import DeviceNDArray
+from numba.cuda.cudadrv.nvrtc import find_closest_arch
 
 from pagnp.backends.gpu import driver
 from pagnp.backends.gpu.conv_tiles import NUMBA_CUDA
@@ -65,6 +66,7 @@ class NumbaDevice(Device):
         self.ordinal = ordinal
         with self._at_work("start"):
             gpu = cuda.get_current_device()
+            find_closest_arch(gpu.compute_capability)  # raises for a GPU that is too old: better now than at a launch
             self.description, self.multiprocessors = _text(gpu.name), gpu.MULTIPROCESSOR_COUNT
         self._absent = functools.cache(lambda dtype: self.allocate((1,), dtype))
 

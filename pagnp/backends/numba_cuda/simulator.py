@@ -24,7 +24,7 @@ def simulated_device():
 
 
 class SimulatedDevice(Device):
-    """What the kernels compute, to the bit, at some hundred thousand operations a second."""
+    """What the kernels compute, to the bit, at some ten thousand multiply-adds a second."""
 
     name = NUMBA
     description = "Numba's simulator"

@@ -57,11 +57,12 @@ class BandRun:
     @property
     def counts(self) -> dict[str, int]:
         """Return layer name -> how many pixels were computed."""
-        to_host = self.backend.arrays.to_host
-        return {
-            name: sum(count if isinstance(count, int) else int(to_host(count)[0]) for count in counts)
-            for name, counts in self.counted.items()
-        }
+        of_bands = [(name, count) for name, counts in self.counted.items() for count in counts]
+        totals = dict.fromkeys(self.counted, 0)
+        numbers = self.backend.arrays.numbers([count for _, count in of_bands])
+        for (name, _), number in zip(of_bands, numbers, strict=True):
+            totals[name] += number
+        return totals
 
     def value(self, name: str) -> Array:
         """Return the whole array of an output, mask or index."""

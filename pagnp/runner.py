@@ -67,10 +67,8 @@ class Run:
     @property
     def counts(self) -> dict[str, int]:
         """Return layer name -> how many pixels were computed, waiting for a GPU that still counts them."""
-        to_host = self.backend.arrays.to_host
-        return {
-            name: count if isinstance(count, int) else int(to_host(count)[0]) for name, count in self.counted.items()
-        }
+        numbers = self.backend.arrays.numbers(list(self.counted.values()))
+        return dict(zip(self.counted, numbers, strict=True))
 
 
 def execute(

@@ -117,6 +117,15 @@ def test_a_network_neither_waits_nor_takes_memory(backend, graph):
     assert (device.waits, device.allocations, device.replays) == (waits, allocations, 3)
 
 
+def test_pixels_are_counted_in_one_wait(backend, graph):
+    model, x = pagnp.Model(graph, backend), np.random.default_rng(1).standard_normal((1, SIDE, SIDE, 3), np.float32)
+    run = model.run(x)
+    waits = backend.arrays.waits
+    counts = run.counts
+    assert backend.arrays.waits == waits + 1
+    assert counts == pagnp.Model(graph).run(x).counts and len(set(counts.values())) > 3
+
+
 def test_a_run_keeps_its_arrays_while_it_lives(backend, graph):
     model, shape = pagnp.Model(graph, backend), (1, 16, 16, 3)
     one, two = (np.random.default_rng(seed).standard_normal(shape, np.float32) for seed in (1, 2))

@@ -45,6 +45,10 @@ class HostArrays:
         """Return how many sites there are."""
         return len(sites)
 
+    def numbers(self, counts):
+        """Return what `count` gave as whole numbers: they are."""
+        return counts
+
     def free_bytes(self):
         """Return how many bytes could be allocated now, None where that is not known."""
         from pagnp import memory

@@ -154,6 +154,17 @@ class Device(ABC):
         """Return how many sites there are: a (1,) int32 on the device, or a number that is known."""
         return len(sites) if sites.count is None else sites.count
 
+    def numbers(self, counts: "Sequence[DeviceArray | int]") -> list[int]:
+        """Return what `count` gave as whole numbers, waiting once for all that are on the device."""
+        there = [count for count in counts if not isinstance(count, int)]
+        if not there:
+            return list(counts)
+        together = self.allocate((len(there),), np.dtype(np.int32))
+        for i, count in enumerate(there):
+            self.copy(count, together[i : i + 1])
+        known = iter(self.to_host(together).tolist())
+        return [count if isinstance(count, int) else next(known) for count in counts]
+
     # Order
 
     def wait(self) -> None:

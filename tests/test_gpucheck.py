@@ -354,6 +354,7 @@ def test_repetition(job, monkeypatch):
 def test_a_digest_that_changes_is_told():
     digests = Counter({"a" * 64: 998, "b" * 64: 2})
     assert repetition.wrong_digests(digests, "a" * 64) == [f"2 runs gave {'b' * 16}, not {'a' * 16}"]
+    assert repetition.wrong_digests(Counter(), "a" * 64) == ["no run came to its end"]
 
 
 def test_a_loading_process_that_does_not_begin_is_told():

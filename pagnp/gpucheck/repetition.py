@@ -58,7 +58,9 @@ def repeat(model: Model, pixels: Pixels, runs: int, goes_on: Callable[[], bool])
 
 
 def wrong_digests(digests: Counter[str], want: str) -> list[str]:
-    """Return a line for each digest that is not `want`."""
+    """Return a line for each digest that is not `want`; no digest at all is wrong, too."""
+    if not digests:
+        return ["no run came to its end"]
     return [
         f"{count} runs gave {digest[:SHOWN]}, not {want[:SHOWN]}" for digest, count in digests.items() if digest != want
     ]

@@ -24,25 +24,25 @@ class Library:
 
     to_numpy    what a user writes to get a NumPy array of `{}`
     contiguous  array -> a C-contiguous copy on the device; None: it has no such function
-    take        device array of another library -> its own kind on the same memory
+    take        (an array of its own, device array of another library) -> its own kind on that memory
     stream      array -> the stream that its library is working on; None: the array says so itself
     """
 
     to_numpy: str
     contiguous: Callable[[ModuleType, Any], Any] | None
-    take: Callable[[ModuleType, Any], Any]
+    take: Callable[[ModuleType, Any, Any], Any]
     stream: Callable[[ModuleType, Any], int] | None = None
 
 
-def _torch_takes(torch, array):
+def _torch_takes(torch, given, array):
     # Numba's arrays have no __dlpack__. A torch tensor made by DLPack is in order with the streams of both.
-    return torch.from_dlpack(array) if hasattr(array, "__dlpack__") else torch.as_tensor(array, device="cuda")
+    return torch.from_dlpack(array) if hasattr(array, "__dlpack__") else torch.as_tensor(array, device=given.device)
 
 
 LIBRARIES = {
-    "cupy": Library("{}.get()", lambda cupy, a: cupy.ascontiguousarray(a), lambda cupy, a: cupy.asarray(a)),
+    "cupy": Library("{}.get()", lambda cupy, a: cupy.ascontiguousarray(a), lambda cupy, _, a: cupy.asarray(a)),
     # sync=True would wait for the stream on which the result is being made.
-    "numba": Library("{}.copy_to_host()", None, lambda numba, a: numba.cuda.as_cuda_array(a, sync=False)),
+    "numba": Library("{}.copy_to_host()", None, lambda numba, _, a: numba.cuda.as_cuda_array(a, sync=False)),
     "torch": Library(
         "{}.cpu().numpy()",
         lambda torch, a: a.contiguous(),
@@ -59,7 +59,7 @@ def on_gpu(value: object) -> bool:
     try:
         if hasattr(value, "__cuda_array_interface__"):
             return True
-    except RuntimeError:  # a tensor of torch that requires grad
+    except (KeyError, RuntimeError):  # a tensor of torch that requires grad, or of a type that NumPy has not
         return True
     if isinstance(value, np.ndarray) or not hasattr(value, "__dlpack_device__"):
         return False
@@ -141,7 +141,7 @@ def like(given: Any, array: Any) -> Any:
         return array
     library = _library(given)
     if library is not None:
-        return library[0].take(library[1], array)
+        return library[0].take(library[1], given, array)
     if hasattr(given, "__array_namespace__") and hasattr(array, "__dlpack__"):
         return given.__array_namespace__().from_dlpack(array)
     return array

@@ -158,6 +158,8 @@ class Model:
     ) -> Run:
         """Run like `forward` and return the Run itself: its plan, what was computed where, every surviving array.
 
+        On a GPU the arrays are the Run's while it lives, on the stream of this call; a later run may take their memory.
+
         tick  called before the first step of the plan and after each
         """
         if gpuarrays.on_gpu(x):

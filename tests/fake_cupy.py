@@ -266,6 +266,6 @@ def install(monkeypatch, cupy=None, **settings):
     cupy = cupy or FakeCupy()
     monkeypatch.setattr(driver, "_library", lambda: Driver(**settings))
     monkeypatch.setitem(sys.modules, "cupy", cupy)
-    monkeypatch.setattr(device, "_devices", {})
+    monkeypatch.setattr(device.devices, "made", {})
     monkeypatch.setattr(start, "_imported", getattr(start._imported, "__wrapped__", start._imported))
     return cupy

@@ -8,6 +8,7 @@ The place is $PAGNP_CACHE_DIR, or the user's cache folder + pagnp. In it are
 """
 
 import contextlib
+import hashlib
 import os
 import secrets
 import stat
@@ -15,6 +16,8 @@ import sys
 import tempfile
 import warnings
 from pathlib import Path
+
+_DIGEST = hashlib.sha256().digest_size
 
 
 def writable_folder(name: str) -> Path | None:
@@ -39,6 +42,21 @@ def write_whole(path: Path, content: bytes) -> None:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def write_checked(path: Path, content: bytes) -> None:
+    """As `write_whole`, with the hash of `content` before it. Raises OSError."""
+    write_whole(path, hashlib.sha256(content).digest() + content)
+
+
+def read_checked(path: Path) -> bytes | None:
+    """Return what `write_checked` put at `path`; None if it is not there, cut short or damaged."""
+    try:
+        entry = path.read_bytes()
+    except OSError:
+        return None
+    digest, content = entry[:_DIGEST], entry[_DIGEST:]
+    return content if hashlib.sha256(content).digest() == digest else None
 
 
 def _user_folder():

@@ -1,7 +1,6 @@
 """CupyDevice: memory, launches and graphs of one GPU through CuPy. None of CuPy's own kernels runs: they flush to 0."""
 
 import gc
-import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,9 +11,10 @@ import numpy as np
 from pagnp.backends.cupy_raw import cubins, nvrtc
 from pagnp.backends.cupy_raw.foreign import foreign_array
 from pagnp.backends.cupy_raw.start import cupy_at_work
-from pagnp.backends.gpu import SIGNATURES, driver
+from pagnp.backends.gpu import SIGNATURES
 from pagnp.backends.gpu.conv_tiles import CUDA, fitting
 from pagnp.backends.gpu.device import Device, DeviceArray
+from pagnp.backends.gpu.registry import Registry
 from pagnp.backends.gpu.signature import CUPY, Signature
 from pagnp.errors import BackendError, MemoryLimitError, UsageError
 
@@ -23,34 +23,13 @@ _NUMBERS = {
     **{"f32": np.float32, "f64": np.float64, "i32": np.int32, "i64": np.int64},
     **{"u8": np.uint8, "u32": np.uint32, "u64": np.uint64},
 }
-_devices: dict[int, "CupyDevice"] = {}
-_making = threading.Lock()
-_forked = False
 
 
 def current_device(ordinal: int | None = None) -> "CupyDevice":
     """Return the CupyDevice of the calling thread's current GPU, or of GPU `ordinal`, the same one for all callers."""
-    _check_fork()
+    devices.check_fork()
     cupy, current = cupy_at_work()
-    ordinal = current if ordinal is None else ordinal
-    with _making:
-        if ordinal not in _devices:
-            _devices[ordinal] = CupyDevice(cupy, ordinal)
-        return _devices[ordinal]
-
-
-def _check_fork():
-    if _forked:
-        raise BackendError(f"backend 'cupy': {driver.FORKED}")
-
-
-def _note_fork():
-    global _forked
-    _forked = bool(_devices)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_note_fork)
+    return devices.get(current if ordinal is None else ordinal)
 
 
 class CupyDevice(Device):
@@ -166,7 +145,7 @@ class CupyDevice(Device):
 
     def mark(self) -> Any:
         """As Device.mark; during a recording, of the stream before it: an object may die then, and call this."""
-        if _forked:
+        if devices.forked:
             return None
         with self._at_work("mark a place in a stream"):
             event = self._cupy.cuda.Event(disable_timing=True)
@@ -181,7 +160,7 @@ class CupyDevice(Device):
 
     def finish(self, mark: Any) -> None:
         """As Device.finish."""
-        if mark is not None and not _forked and getattr(self._local, "recording", None) is None:
+        if mark is not None and not devices.forked and getattr(self._local, "recording", None) is None:
             with self._at_work("wait for a run"):
                 mark.synchronize()
 
@@ -247,7 +226,7 @@ class CupyDevice(Device):
     @contextmanager
     def _at_work(self, what: str, size: int | None = None) -> Iterator[None]:
         """Inside the block this GPU is the current one; CuPy's errors become ours. size: bytes that are asked for."""
-        _check_fork()
+        devices.check_fork()
         cuda = self._cupy.cuda
         try:
             if cuda.runtime.getDevice() == self.ordinal:
@@ -289,6 +268,9 @@ class _StreamOfOthers:
 
     def __cuda_stream__(self) -> tuple[int, int]:
         return 0, self._address
+
+
+devices = Registry(CUPY, lambda ordinal: CupyDevice(cupy_at_work()[0], ordinal))
 
 
 class _Kernel:

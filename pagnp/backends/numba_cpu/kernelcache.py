@@ -16,10 +16,8 @@ from numba.core.compiler import CompileResult
 from numba.core.runtime.nrt import rtsys
 
 from pagnp import notices
-from pagnp.backends.diskcache import write_whole
+from pagnp.backends.diskcache import read_checked, write_checked
 from pagnp.backends.numba_cpu.cachefolder import cache_folder
-
-_DIGEST = hashlib.sha256().digest_size
 
 
 class KernelCache(caching._Cache):
@@ -67,7 +65,7 @@ class KernelCache(caching._Cache):
             return
         body = serialize.dumps(result._reduce())
         try:
-            write_whole(self._path(folder, sig), hashlib.sha256(body).digest() + body)
+            write_checked(self._path(folder, sig), body)
         except OSError as error:
             if not KernelCache.warned:
                 KernelCache.warned = True
@@ -82,14 +80,11 @@ class KernelCache(caching._Cache):
         folder = cache_folder()
         if folder is None:
             return None
-        try:
-            content = self._path(folder, sig).read_bytes()
-        except OSError:
+        content = read_checked(self._path(folder, sig))
+        if content is None:
             return None
-        if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
-            return None  # cut short or damaged
         # Of Numba's `target_context.refresh()` loading needs this alone. The rest, 0.15 seconds, registers what source
         # code may call, and the compiler does it too.
         rtsys.initialize(target_context)
-        result = CompileResult._rebuild(target_context, *pickle.loads(content[_DIGEST:]))
+        result = CompileResult._rebuild(target_context, *pickle.loads(content))
         return result if tuple(result.signature.args) == tuple(sig) else None

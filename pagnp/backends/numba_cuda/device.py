@@ -1,8 +1,6 @@
 """NumbaDevice: memory and launches of one GPU through Numba-CUDA. The simulator has a device of its own."""
 
 import functools
-import os
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,41 +13,19 @@ from numba.cuda.cudadrv import driver as numba_driver
 from numba.cuda.cudadrv.devicearray import DeviceNDArray
 from numba.cuda.cudadrv.nvrtc import find_closest_arch
 
-from pagnp.backends.gpu import driver
 from pagnp.backends.gpu.conv_tiles import NUMBA_CUDA
 from pagnp.backends.gpu.device import Device, DeviceArray
+from pagnp.backends.gpu.registry import Registry
 from pagnp.backends.gpu.signature import NUMBA
 from pagnp.backends.numba_cuda.foreign import foreign_array
 from pagnp.backends.numba_cuda.launching import arguments, function_of
 from pagnp.errors import BackendError, MemoryLimitError
 
-_devices: dict[int, "NumbaDevice"] = {}
-_making = threading.Lock()
-_forked = False
-
 
 def current_device() -> "NumbaDevice":
     """Return the NumbaDevice of the calling thread's current GPU, the same one for all callers."""
-    _check_fork()
-    ordinal = cuda.get_current_device().id
-    with _making:
-        if ordinal not in _devices:
-            _devices[ordinal] = NumbaDevice(ordinal)
-        return _devices[ordinal]
-
-
-def _check_fork():
-    if _forked:
-        raise BackendError(f"backend '{NUMBA}': {driver.FORKED}")
-
-
-def _note_fork():
-    global _forked
-    _forked = bool(_devices)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_note_fork)
+    devices.check_fork()
+    return devices.get(cuda.get_current_device().id)
 
 
 class NumbaDevice(Device):
@@ -147,7 +123,7 @@ class NumbaDevice(Device):
 
     def mark(self) -> Any:
         """As Device.mark."""
-        if _forked:
+        if devices.forked:
             return None
         with self._at_work("mark a place in a stream"):
             event = cuda.event(timing=False)
@@ -184,7 +160,7 @@ class NumbaDevice(Device):
     @contextmanager
     def _at_work(self, what: str, size: int | None = None) -> Iterator[None]:
         """Inside the block this GPU is the thread's; CUDA's errors become ours. size: bytes that are asked for."""
-        _check_fork()
+        devices.check_fork()
         try:
             status, gpu = numba_driver.binding.cuCtxGetDevice()
             if not status and int(gpu) == self.ordinal:
@@ -205,6 +181,9 @@ class NumbaDevice(Device):
         with suppress(Exception):
             needed += f", {self.free_bytes() / 2**20:.0f} MiB are free on {self.description}"
         return f"backend '{NUMBA}': out of memory: {needed}; compute in bands of rows (--tile ROWS, option tile=)"
+
+
+devices = Registry(NUMBA, NumbaDevice)
 
 
 @functools.lru_cache(maxsize=64)

@@ -19,7 +19,7 @@ from numba.cuda import dispatcher, serialize
 from numba.cuda.core import caching
 
 from pagnp import notices
-from pagnp.backends.diskcache import writable_folder, write_whole
+from pagnp.backends.diskcache import read_checked, writable_folder, write_checked
 from pagnp.contract import BLOCK
 
 _SOURCES = ("pagnp.backends", "pagnp.backends.gpu", "pagnp.backends.numba_cuda")  # and BLOCK
@@ -34,7 +34,6 @@ _PACKAGES = (
     "nvidia-nvjitlink",
 )
 _SETTINGS = ("OPT", "CUDA_DEBUGINFO_DEFAULT")  # NUMBA_... that change code
-_DIGEST = hashlib.sha256().digest_size
 
 
 @functools.cache
@@ -95,7 +94,7 @@ class KernelCache(caching._Cache):
             return
         body = serialize.dumps(kernel._reduce_states())
         try:
-            write_whole(self._path(sig), hashlib.sha256(body).digest() + body)
+            write_checked(self._path(sig), body)
         except OSError as error:
             if not KernelCache.warned:
                 KernelCache.warned = True
@@ -110,11 +109,8 @@ class KernelCache(caching._Cache):
     def _loaded(self, sig):
         if cache_folder() is None:
             return None
-        try:
-            content = self._path(sig).read_bytes()
-        except OSError:
+        content = read_checked(self._path(sig))
+        if content is None:
             return None
-        if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
-            return None  # cut short or damaged
-        kernel = dispatcher._Kernel._rebuild(**pickle.loads(content[_DIGEST:]))
+        kernel = dispatcher._Kernel._rebuild(**pickle.loads(content))
         return kernel if tuple(kernel.signature.args) == tuple(sig) else None

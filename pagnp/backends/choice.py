@@ -1,6 +1,6 @@
 """Which backend "auto" and "auto-gpu" mean. What was chosen, and why, is told: nothing falls back silently."""
 
-from pagnp.backends.base import GPU, Backend, BackendLike, get_backend
+from pagnp.backends.base import GPU, MODULES, Backend, BackendLike, get_backend
 from pagnp.errors import BackendError
 from pagnp.gpuarrays import ordinal_of
 from pagnp.notices import tell
@@ -21,7 +21,12 @@ def choose(backend: BackendLike, threads: int | None = None, say: bool = False) 
         if say:
             tell("backend auto: numba, on the CPU; --backend auto-gpu takes a GPU where there is one")
         return get_backend("numba", threads)
-    return _with_gpu(threads) if backend == AUTO_GPU else get_backend(backend, threads)
+    if backend == AUTO_GPU:
+        return _with_gpu(threads)
+    if backend not in MODULES:
+        names = ", ".join((AUTO, AUTO_GPU, *MODULES))
+        raise BackendError(f"backend '{backend}' is unknown; choose one of {names}")
+    return get_backend(backend, threads)
 
 
 def on_host(backend: Backend) -> Backend:
@@ -51,6 +56,9 @@ def _with_gpu(threads):
             backend = get_backend(name, threads)
         except BackendError as error:
             refusals.append(str(error).partition(";")[0])
+            continue
+        if backend.arrays.simulated:
+            refusals.append(f"backend '{name}' runs in {backend.arrays.description}")
         else:
             tell(f"backend auto-gpu: {name} on {backend.arrays.description}" + "".join(f" ({why})" for why in refusals))
             return backend

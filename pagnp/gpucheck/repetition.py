@@ -39,8 +39,11 @@ def run(job: Job) -> None:
     with loading_process(job.backend.name, job.deadline.left, job.record.skip) as process:
         other = OtherStream(job.backend, graph, pixels) if job.backend.name == "cupy" else None
         with contextlib.nullcontext() if other is None else other:
-            digests = repeat(Model(graph, job.backend), pixels, RUNS // job.every, lambda: job.deadline.left > RESERVE)
+            wanted = RUNS // job.every
+            digests = repeat(Model(graph, job.backend), pixels, wanted, lambda: job.deadline.left > RESERVE)
     job.record.check(CHECK, wrong_digests(digests, want), sum(digests.values()))
+    if 0 < sum(digests.values()) < wanted:
+        job.record.skip("stage", f"{sum(digests.values())} of {wanted} runs in the time there was, all as they should")
     found = {"runs": sum(digests.values()), "wanted": RUNS, "digests": dict(digests), "digest": want}
     found["loading process"] = process
     if other is not None:

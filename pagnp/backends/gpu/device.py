@@ -58,6 +58,7 @@ class Device(ABC):
     name             of the backend;  description  what the GPU is called;  multiprocessors  how many it has
     ordinal          the GPU's number
     conv_tiles       the tile kernels of conv2d that it may use; none: plain kernels only
+    simulated        True if it is none: the CPU plays it
     can_record       True if `record` and `replay` work
     """
 
@@ -67,6 +68,7 @@ class Device(ABC):
     multiprocessors: int = 1
     conv_tiles: tuple[Tile, ...] = ()
     on_host = False
+    simulated = False
     can_record = False
 
     def __init__(self) -> None:

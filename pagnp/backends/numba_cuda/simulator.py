@@ -28,6 +28,7 @@ class SimulatedDevice(Device):
 
     name = NUMBA
     description = "Numba's simulator"
+    simulated = True
     multiprocessors = 132  # of an H200: the same tiles are chosen
     conv_tiles = NUMBA_CUDA
 

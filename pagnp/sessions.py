@@ -12,7 +12,9 @@ import numpy as np
 
 from pagnp import memory
 from pagnp.backends.gpu.device import Allocations
+from pagnp.errors import BackendError
 from pagnp.executors import Executor
+from pagnp.notices import tell
 from pagnp.runner import execute
 
 SESSIONS_KEPT = 4  # of one model
@@ -92,16 +94,23 @@ class _Session:
         if key is None or key != self.key:
             self.graph, self.key = None, key
             self.run = self._launch(options, watch, progress, tick)
-        elif self.graph is None and device.can_record:
-            self.graph = device.record(lambda: self._launch(options, None, None, None))
+        elif self.graph is not None or self._record(options):
             device.replay(self.graph)
-        elif self.graph is None:
-            self.run = self._launch(options, None, progress, None)
         else:
-            device.replay(self.graph)
+            self.run = self._launch(options, None, progress, None)
         if progress is not None and self.graph is not None:  # no step has told it
             progress(1.0)
         return self.run
+
+    def _record(self, options):
+        """Record the launches; False where that cannot be done, or was disturbed: then they are made one by one."""
+        device = self.backend.arrays
+        if device.can_record:
+            try:
+                self.graph = device.record(lambda: self._launch(options, None, None, None))
+            except BackendError as error:  # somebody else's work on this GPU can end a recording
+                tell(f"{error}; the run is launched step by step")
+        return self.graph is not None
 
     def __del__(self):
         # CuPy gives memory out again in the order of the stream that first asked for it, which need not be the last.

@@ -15,7 +15,7 @@ from cuda_shim.device import compiled
 from fake_cupy import Array, FakeCupy, install
 
 import pagnp
-from pagnp import modelfile
+from pagnp import modelfile, notices
 from pagnp.backends.base import get_backend
 from pagnp.backends.cupy_raw import nvrtc
 from pagnp.backends.gpu import SIGNATURES, conv_tiles, driver
@@ -217,6 +217,19 @@ def test_the_sample_network(machine, run_by_shim, monkeypatch):
     monkeypatch.setattr(nvrtc, "compile_sources", lambda *_: nvrtc.Compiled(b"\x7fELF", "", ""))
     assert sample.differing(get_backend("cupy")) == []
     assert len(set(cupy.paths)) == len(cupy.paths) > 8
+
+
+def test_the_runs_of_a_network_are_recorded(machine, run_by_shim, monkeypatch):
+    machine(FakeCupy(run=run_by_shim))
+    monkeypatch.setattr(nvrtc, "compile_sources", lambda *_: nvrtc.Compiled(b"\x7fELF", "", ""))
+    backend, replayed, heard = get_backend("cupy"), [], []
+    real = backend.arrays.replay
+    monkeypatch.setattr(backend.arrays, "replay", lambda graph: (replayed.append(graph), real(graph)))
+    model = pagnp.Model(sample.graph(), backend)
+    with notices.heard_by(heard.append):
+        digests = {model(sample.pixels(), seed=9).digest for _ in range(4)}
+    assert len(digests) == 1 and len(replayed) == 3
+    assert not [line for line in heard if "step by step" in line]
 
 
 @pytest.mark.parametrize("what", ["allocate", "to_host", "to_device", "copy", "wait"])

@@ -11,14 +11,14 @@ from cuda_shim.recording import RecordingDevice
 from random_graphs import random_graph
 
 import pagnp
-from pagnp import gpuarrays, receipt, replay
+from pagnp import gpuarrays, notices, receipt, replay
 from pagnp.backends.base import Backend, get_backend
 from pagnp.backends.gpu import table
 from pagnp.bandrun import execute_bands
 from pagnp.bands import plan_bands
 from pagnp.canonical import canonical
 from pagnp.contract import compare
-from pagnp.errors import DtypeError, ImageError, MemoryLimitError
+from pagnp.errors import BackendError, DtypeError, ImageError, MemoryLimitError
 from pagnp.lower import lower
 from pagnp.parameters import prepare
 from pagnp.runner import execute
@@ -105,6 +105,20 @@ def test_progress_ends_at_one_also_where_nothing_is_launched_step_by_step(backen
         model(image, progress=seen.append)
         assert seen[-1] == 1
     assert backend.arrays.replays == 2
+
+
+def test_a_recording_that_is_disturbed_costs_no_result(backend, graph, picture, monkeypatch):
+    device, model, heard = backend.arrays, pagnp.Model(graph, backend), []
+    want = pagnp.Model(graph)(picture).digest
+
+    def disturbed(launches):
+        raise BackendError("backend 'cupy': record a run: cudaErrorStreamCaptureInvalidated")
+
+    with notices.heard_by(heard.append), monkeypatch.context() as patched:
+        patched.setattr(device, "record", disturbed)
+        assert [model(picture).digest for _ in range(2)] == [want, want]
+    assert len(heard) == 1 and heard[0].endswith("Invalidated; the run is launched step by step")
+    assert model(picture).digest == want and device.replays == 1  # the next run records again
 
 
 def test_a_network_neither_waits_nor_takes_memory(backend, graph):

@@ -5,15 +5,18 @@ Kernels run by the shim (tests/cuda_shim); launches that are captured run when t
 
 import contextlib
 import functools
+import os
 import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 
-from pagnp.backends.cupy_raw import device, start
+from pagnp.backends.cupy_raw import device, nvrtc, start
 from pagnp.backends.gpu import driver
+from pagnp.errors import BackendError
 
 
 class CUDARuntimeError(RuntimeError):
@@ -269,3 +272,24 @@ def install(monkeypatch, cupy=None, **settings):
     monkeypatch.setattr(device.devices, "made", {})
     monkeypatch.setattr(start, "_imported", getattr(start._imported, "__wrapped__", start._imported))
     return cupy
+
+
+@pytest.fixture
+def machine(monkeypatch, cubin_folder):
+    """Return a function that installs a stand-in for CuPy and the driver, and returns it."""
+    return functools.partial(install, monkeypatch)
+
+
+def refusal(match):
+    """Expect a BackendError whose text matches."""
+    return pytest.raises(BackendError, match=match)
+
+
+def require_nvrtc():
+    """Skip the module that calls this where the extra cuda13 is not installed; in CI that is an error."""
+    try:
+        nvrtc.version()
+    except BackendError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(str(error), allow_module_level=True)

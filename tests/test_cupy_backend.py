@@ -2,7 +2,8 @@
 graphs, arrays of others.
 """
 
-import functools
+# ruff: noqa: F811 - fixtures are imported, and arguments have their names
+
 import gc
 import os
 import threading
@@ -12,7 +13,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from cuda_shim.device import compiled
-from fake_cupy import Array, FakeCupy, install
+from fake_cupy import Array, FakeCupy, machine, refusal, require_nvrtc  # noqa: F401
 
 import pagnp
 from pagnp import modelfile, notices
@@ -26,22 +27,7 @@ from pagnp.testing import sample
 
 WEIGHTS = Path(__file__).parent.parent / "examples/models/rooms-seg.h5"
 
-try:
-    nvrtc.version()
-except BackendError as error:
-    if os.environ.get("CI"):
-        raise
-    pytest.skip(str(error), allow_module_level=True)
-
-
-@pytest.fixture
-def machine(monkeypatch, cubin_folder):
-    """Return a function that installs a stand-in for CuPy and the driver, and returns it."""
-    return functools.partial(install, monkeypatch)
-
-
-def refusal(match):
-    return pytest.raises(BackendError, match=match)
+require_nvrtc()
 
 
 @pytest.fixture

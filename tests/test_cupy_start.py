@@ -1,33 +1,17 @@
 """The backend "cupy" where something is missing or too old: one line says what, and what to do."""
 
-import functools
-import os
+# ruff: noqa: F811 - fixtures are imported, and arguments have their names
+
 import sys
 
 import pytest
-from fake_cupy import Driver, FakeCupy, install
+from fake_cupy import Driver, FakeCupy, machine, refusal, require_nvrtc  # noqa: F401
 
 from pagnp.backends.base import get_backend
 from pagnp.backends.cupy_raw import nvrtc
 from pagnp.backends.gpu import driver
-from pagnp.errors import BackendError
 
-try:
-    nvrtc.version()
-except BackendError as error:
-    if os.environ.get("CI"):
-        raise
-    pytest.skip(str(error), allow_module_level=True)
-
-
-@pytest.fixture
-def machine(monkeypatch, cubin_folder):
-    """Return a function that installs a stand-in for CuPy and the driver, and returns it."""
-    return functools.partial(install, monkeypatch)
-
-
-def refusal(match):
-    return pytest.raises(BackendError, match=match)
+require_nvrtc()
 
 
 def test_without_a_driver(monkeypatch):

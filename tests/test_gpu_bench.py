@@ -1,8 +1,9 @@
 """The GPU benchmark on the shim and on made-up numbers: what is timed and how, peers, targets, tables. No seconds."""
 
+# ruff: noqa: F811 - fixtures are imported, and arguments have their names
+
 import functools
 import json
-import os
 import sys
 from types import SimpleNamespace
 from unittest.mock import MagicMock
@@ -10,7 +11,7 @@ from unittest.mock import MagicMock
 import gpucheck_on_shim as on_shim
 import numpy as np
 import pytest
-from cuda_shim import build
+from gpucheck_job import backend, folder, job  # noqa: F401
 
 import pagnp
 from pagnp.bench import gpu_convs, gpu_layers, gpu_timing
@@ -22,26 +23,7 @@ from pagnp.gpucheck import (
     speed_network,
     targets,
 )
-from pagnp.gpucheck.job import Deadline, Job
-from pagnp.gpucheck.record import Record, no_problems
-
-
-@pytest.fixture(scope="module")
-def folder():
-    if build.compiler() is None:
-        assert not os.environ.get("CI"), "CI has a C++ compiler"
-        pytest.skip("no g++: the CUDA sources cannot be run on the CPU")
-    return on_shim.shim_folder()
-
-
-@pytest.fixture
-def backend(folder):
-    return on_shim.shim_backend_of(folder)("cupy")
-
-
-@pytest.fixture
-def job(backend):
-    return Job(backend, Record(), Deadline(1000), on_shim.WEIGHTS, on_shim.IMAGE, every=8)
+from pagnp.gpucheck.record import no_problems
 
 
 class FakeEvents:

@@ -9,12 +9,14 @@ The place is $PAGNP_CACHE_DIR, or the user's cache folder + pagnp. In it are
 
 import contextlib
 import hashlib
+import importlib.resources
 import os
 import secrets
 import stat
 import sys
 import tempfile
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 
 _DIGEST = hashlib.sha256().digest_size
@@ -30,6 +32,17 @@ def writable_folder(name: str) -> Path | None:
     instead = f"using {temporary}" if usable else "kernels are compiled anew in every process"
     warnings.warn(f"pagnp: cannot write {wanted}; {instead} (set PAGNP_CACHE_DIR)", RuntimeWarning, stacklevel=3)
     return temporary / name if usable else None
+
+
+def version_hash(packages: Iterable[str], *facts: object) -> str:
+    """Return 20 hex digits that stand for the sources of `packages`, this Python, and `facts` by their repr."""
+    sha = hashlib.sha256()
+    for package in packages:
+        for entry in sorted(importlib.resources.files(package).iterdir(), key=lambda entry: entry.name):
+            if entry.name.endswith(".py"):
+                sha.update(f"{package}/{entry.name}\0".encode() + entry.read_bytes())
+    sha.update(repr((sys.implementation.cache_tag, getattr(sys, "abiflags", ""), facts)).encode())
+    return sha.hexdigest()[:20]
 
 
 def write_whole(path: Path, content: bytes) -> None:

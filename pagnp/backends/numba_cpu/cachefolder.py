@@ -5,16 +5,13 @@ function. This one is ours, and the hash is of every source that a kernel can be
 """
 
 import functools
-import hashlib
-import importlib.resources
-import sys
 
 import llvmlite
 import numba
 import numpy
 from numba.core.registry import cpu_target
 
-from pagnp.backends.diskcache import writable_folder
+from pagnp.backends.diskcache import version_hash, writable_folder
 from pagnp.contract import BLOCK
 
 _SOURCES = ("pagnp.backends", "pagnp.backends.numba_cpu")  # the packages whose modules kernels are made of, and BLOCK
@@ -28,14 +25,8 @@ def cache_folder():
 
 
 def _version_key():
-    """Hash the sources of all kernels, the compiler's versions and settings, Python and the CPU into a folder name."""
-    sha = hashlib.sha256()
-    for package in _SOURCES:
-        for entry in sorted(importlib.resources.files(package).iterdir(), key=lambda entry: entry.name):
-            if entry.name.endswith(".py"):
-                sha.update(f"{package}/{entry.name}\0".encode() + entry.read_bytes())
+    """Return the folder's name: of the sources, the compiler's versions and settings, Python and the CPU."""
     settings = [repr(getattr(numba.config, name, None)) for name in _SETTINGS]
-    python = sys.implementation.cache_tag, getattr(sys, "abiflags", "")
-    sha.update(repr((BLOCK, numba.__version__, llvmlite.__version__, numpy.__version__, settings, python)).encode())
-    sha.update(repr(cpu_target.target_context.codegen().magic_tuple()).encode())
-    return "numba-" + sha.hexdigest()[:20]
+    versions = numba.__version__, llvmlite.__version__, numpy.__version__
+    cpu = cpu_target.target_context.codegen().magic_tuple()
+    return "numba-" + version_hash(_SOURCES, BLOCK, versions, settings, cpu)

@@ -8,9 +8,7 @@ be made of, and of the compiler; the name of a file that of the types of the arg
 import functools
 import hashlib
 import importlib.metadata
-import importlib.resources
 import pickle
-import sys
 import warnings
 
 import numba
@@ -19,7 +17,7 @@ from numba.cuda import dispatcher, serialize
 from numba.cuda.core import caching
 
 from pagnp import notices
-from pagnp.backends.diskcache import read_checked, writable_folder, write_checked
+from pagnp.backends.diskcache import read_checked, version_hash, writable_folder, write_checked
 from pagnp.contract import BLOCK
 
 _SOURCES = ("pagnp.backends", "pagnp.backends.gpu", "pagnp.backends.numba_cuda")  # and BLOCK
@@ -39,15 +37,9 @@ _SETTINGS = ("OPT", "CUDA_DEBUGINFO_DEFAULT")  # NUMBA_... that change code
 @functools.cache
 def cache_folder():
     """Return the folder of this version's compiled kernels as a Path, or None (said once) where none can be written."""
-    sha = hashlib.sha256()
-    for package in _SOURCES:
-        for entry in sorted(importlib.resources.files(package).iterdir(), key=lambda entry: entry.name):
-            if entry.name.endswith(".py"):
-                sha.update(f"{package}/{entry.name}\0".encode() + entry.read_bytes())
     settings = [repr(getattr(numba.config, name, None)) for name in _SETTINGS]
-    python = sys.implementation.cache_tag, getattr(sys, "abiflags", "")
-    sha.update(repr((BLOCK, [_version(name) for name in _PACKAGES], settings, python)).encode())
-    return writable_folder("numba-cuda-" + sha.hexdigest()[:20])
+    versions = [_version(name) for name in _PACKAGES]
+    return writable_folder("numba-cuda-" + version_hash(_SOURCES, BLOCK, versions, settings))
 
 
 def _version(package):

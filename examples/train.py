@@ -34,6 +34,10 @@ from pagnp.errors import PagnpError
 
 READERS = {"camvid": camvid.dataset, "bsds": bsds.dataset, "rooms": room_scenes.dataset}
 CHECKPOINT = "checkpoint.pt"
+HELP_STAGE = (
+    "dense; or, from a dense network: pag (a gate a pixel), skip (a gate a block and image), truncate (without the "
+    "last blocks), multipool, same (nothing new)"
+)
 DONE, STOPPED = 0, 3  # exit codes: the course is at its end; --stop-after came first
 
 
@@ -43,8 +47,10 @@ def parse(arguments=None):
     parser.add_argument("config", type=Path, help="a file of examples/configs")
     parser.add_argument("--data", type=Path, required=True, help="the data set's folder")
     parser.add_argument("--work", type=Path, required=True, help="folder for the checkpoint and the logs")
-    parser.add_argument("--stage", choices=STAGES, default="dense")
-    parser.add_argument("--rho", type=float, help="share of the pixels each gate should compute (stage pag)")
+    parser.add_argument("--stage", choices=tuple(STAGES), default="dense", help=HELP_STAGE)
+    parser.add_argument(
+        "--rho", type=float, help="share that each gate should compute (pag: of the pixels, skip: of the images)"
+    )
     parser.add_argument("--start", type=Path, help="folder of a finished course whose weights this one starts from")
     parser.add_argument("--set", action="append", default=[], metavar="TABLE.KEY=VALUE", help="change the config")
     parser.add_argument("--stop-after", type=float, help="stop after so many minutes, with a checkpoint")
@@ -54,7 +60,8 @@ def parse(arguments=None):
     parser.add_argument("--score-every", type=int, default=20, help="epochs between scores on the validation split")
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 until the last part of the course")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--ahead", type=int, default=0, help="threads that prepare batches ahead (for a GPU: 8)")
+    parser.add_argument("--ahead", type=int, default=0, help="processes that prepare batches ahead (for a GPU: 4)")
+    parser.add_argument("--in-memory", action="store_true", help="read all scenes first")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(arguments)
@@ -63,12 +70,15 @@ def parse(arguments=None):
 def prepare(args):
     """Make the course of the command line, taken up where it was left."""
     config = load(args.config, args.set)
-    if args.stage not in config.stages:
-        raise DataError(f"{args.config}: no [{args.stage}]")
+    table = STAGES[args.stage]
+    if table not in config.stages:
+        raise DataError(f"{args.config}: no [{table}]")
     if args.rho is not None:
-        stage = dataclasses.replace(config.stages[args.stage], rho=args.rho)
-        config = dataclasses.replace(config, stages={**config.stages, args.stage: stage})
+        stage = dataclasses.replace(config.stages[table], rho=args.rho)
+        config = dataclasses.replace(config, stages={**config.stages, table: stage})
     data = READERS[config.dataset](args.data, config.train_split)
+    if args.in_memory:
+        data = data.in_memory()
     course = Course(config, args.stage, data, args.seed, args.device, args.bf16, args.ahead)
     checkpoint = args.work / CHECKPOINT
     if checkpoint.exists():
@@ -127,6 +137,7 @@ def main(arguments=None):
     """Train, score, export; return the exit code."""
     args = parse(arguments)
     torch.set_num_threads(args.threads)
+    torch.backends.cudnn.benchmark = True  # crops are all of one size
     args.work.mkdir(parents=True, exist_ok=True)
     try:
         course = prepare(args)
@@ -138,7 +149,6 @@ def main(arguments=None):
             size = sum(p.numel() for p in course.net.parameters()) / 1e6
             print(f"{len(course.data)} scenes, {course.steps} steps, {size:.2f} M parameters", flush=True)
             finished = train(course, val, args)
-            course.batches.close()
         if args.export and finished:
             export_model(course, args.export)
     except (DataError, PagnpError, OSError) as error:

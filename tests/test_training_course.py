@@ -27,8 +27,8 @@ SMALL = [
     "augment.crop=[32, 40]",
     "dense.epochs=3",
     "dense.batch=4",
-    "pag.epochs=2",
-    "pag.batch=4",
+    "finetune.epochs=2",
+    "finetune.batch=4",
 ]
 
 
@@ -107,6 +107,64 @@ def test_gates_start_from_the_dense_network_and_the_model_runs_in_pagnp(road, de
     assert columns[:5] == ["step", "seconds", "loss.segmentation", "loss.segmentation.lovasz", "loss.gates"]
 
 
+POOL = 'network.multipool={block="layer4.1", rates=[0, 1, 4], mode="%s", hidden=[8, 8]}'
+RIVALS = {
+    "skip": ("--stage", "skip", "--rho", "0.5"),
+    "truncate": ("--stage", "truncate", "--set", "network.truncate=2"),
+    "hard multipool": ("--stage", "multipool", "--set", POOL % "hard"),
+    "soft multipool": ("--stage", "multipool", "--set", POOL % "soft"),
+    "same": ("--stage", "same"),
+}
+
+
+@pytest.mark.parametrize("rival", RIVALS)
+def test_what_pag_is_compared_with_starts_from_the_dense_network_and_runs_in_pagnp(road, dense, tmp_path, rival):
+    options = ("--start", str(dense), *RIVALS[rival])
+    assert run(road, tmp_path, *options, "--export", str(tmp_path / "m.h5")) == train.DONE
+    first = stored(dense)["average"]
+    names, given = set(stored(tmp_path)["average"]), set(first)
+    blocks = {name.rsplit(".", 1)[0] for name in given - names}
+    if rival == "skip":
+        assert given < names and {name.split(".")[2] for name in names - given} == {"gate"}
+    elif rival == "truncate":
+        assert {name.split(".")[0] for name in blocks} == {"layer4"} and not names - given
+    elif rival != "same":
+        assert blocks == {"layer4.1.conv2", "layer4.1.bn2"}
+    model = pagnp.load(tmp_path / "m.h5")
+    image = np.asarray(Image.open(road / "images/val/0.png"))
+    result = model(image)
+    assert result.outputs["segmentation"].shape == (60, 64)
+    assert model(image, dense=True).digest == result.digest
+    assert len(result.masks) == (8 if rival == "skip" else 0)
+    assert set(result.rates) == ({"layer4.1.multipool"} if rival == "hard multipool" else set())
+    full = sum(entry["dense"] for entry in model(image, dense=True).macs["layers"].values())
+    assert result.macs["executed"] <= full
+
+
+def test_a_skipped_block_costs_nothing_and_is_the_shortcut(road, dense, tmp_path):
+    args = train.parse(
+        [
+            str(CONFIGS / "camvid.toml"),
+            "--data",
+            str(road),
+            "--work",
+            str(tmp_path / "skip"),
+            *RIVALS["skip"],
+            "--start",
+            str(dense),
+        ]
+    )
+    args.set = SMALL
+    course = train.prepare(args)
+    with torch.no_grad():
+        for block in course.average.layer4:
+            block.gate.conv.bias.copy_(torch.tensor([50.0, -50.0]))
+    train.export_model(course, tmp_path / "m.h5")
+    result = pagnp.load(tmp_path / "m.h5")(np.asarray(Image.open(road / "images/val/0.png")))
+    layers = {name: entry["executed"] for name, entry in result.macs["layers"].items() if name.startswith("layer4")}
+    assert {name for name, macs in layers.items() if macs and ".gate." not in name} == {"layer4.0.downsample.1"}, layers
+
+
 def test_a_wrong_start_is_refused(road, dense, tmp_path, capsys):
     wider = ("--set", "network.width=0.25", "--stage", "pag", "--start", str(dense))
     assert run(road, tmp_path / "wide", *wider) == 1
@@ -116,9 +174,9 @@ def test_a_wrong_start_is_refused(road, dense, tmp_path, capsys):
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
 def test_configs_are_complete(path):
     config = load(path)
-    assert set(config.stages) == {"dense", "pag"} and config.heads
+    assert set(config.stages) == {"dense", "finetune"} and config.heads
     for name, stage in config.stages.items():
-        assert plan(0.0, stage, name == "pag").lr < stage.lr and plan(1.0, stage, True).mode == "hard"
+        assert plan(0.0, stage, name == "finetune").lr < stage.lr and plan(1.0, stage, True).mode == "hard"
 
 
 def test_slips_in_a_config_are_errors(tmp_path):

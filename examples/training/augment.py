@@ -1,13 +1,13 @@
 """Augmentation: one affine map for the image and all its truths, then colours; and the batches of a step."""
 
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from rooms.dataset import color_jitter
 from torch.nn import functional
+from torch.utils.data import DataLoader
 
 from .dataset import IGNORE, Dataset
 
@@ -100,27 +100,20 @@ def batch_of_step(data: Dataset, step: int, batch: int, seed: int, how: Augment)
     return {name: torch.stack([scene[name] for scene in scenes]) for name in scenes[0]}
 
 
-class Ahead:
-    """Batches made by threads while the step before runs: on a GPU, a step would otherwise wait for its batch."""
+class Batches(torch.utils.data.Dataset[dict[str, torch.Tensor]]):
+    """The batches of a course by their step's number, as torch's DataLoader takes them."""
 
-    def __init__(self, make: Callable[[int], dict[str, torch.Tensor]], workers: int) -> None:
-        self.make, self.workers = make, workers
-        self.pool = ThreadPoolExecutor(workers) if workers else None
-        self.waiting: dict[int, Future[dict[str, torch.Tensor]]] = {}
+    def __init__(self, data: Dataset, batch: int, seed: int, how: Augment) -> None:
+        self.data, self.batch, self.seed, self.how = data, batch, seed, how
 
-    def take(self, step: int) -> dict[str, torch.Tensor]:
-        """Return the batch of that step; those that follow are begun."""
-        if self.pool is None:
-            return self.make(step)
-        for k in range(step, step + 2 * self.workers + 1):
-            if k not in self.waiting:
-                self.waiting[k] = self.pool.submit(self.make, k)
-        return self.waiting.pop(step).result()
+    def __getitem__(self, step: int) -> dict[str, torch.Tensor]:
+        return batch_of_step(self.data, step, self.batch, self.seed, self.how)
 
-    def close(self) -> None:
-        """Drop what was begun for steps that will not be taken."""
-        if self.pool is not None:
-            self.pool.shutdown(cancel_futures=True)
+    def steps(self, first: int, end: int, workers: int, pinned: bool) -> Iterator[dict[str, torch.Tensor]]:
+        """Yield the batches of steps first..end-1; `workers` processes make them ahead (0: made when asked for)."""
+        ahead = {"prefetch_factor": 4} if workers else {}
+        sampler = range(first, end)
+        return iter(DataLoader(self, None, sampler=sampler, num_workers=workers, pin_memory=pinned, **ahead))
 
 
 def steps_of_epoch(data: Dataset, batch: int) -> int:

@@ -10,12 +10,18 @@ from .augment import Augment
 from .dataset import DataError
 
 DATASETS = ("camvid", "bsds", "rooms")
-STAGES = ("dense", "pag")
+TABLES = ("dense", "finetune")
+# Stages but the first start from a dense network and share one budget of training, so that their ends compare.
+STAGES = {"dense": "dense"} | dict.fromkeys(("pag", "skip", "truncate", "multipool", "same"), "finetune")
 
 
 @dataclass(frozen=True)
 class Network:
-    """Options of `pagnp.torch.nn.pag_resnet`, and the stride of the stem's pool: 1 makes output stride 4 of 8."""
+    """Options of `pagnp.torch.nn.pag_resnet`, and two of ours.
+
+    stem_pool_stride  of the stem's pool: 1 makes output stride 4 of 8
+    truncate          how many of the last blocks stage "truncate" drops
+    """
 
     depth: int = 50
     width: float = 0.25
@@ -25,6 +31,7 @@ class Network:
     gate_bias: float = 1.0
     multipool: dict[str, Any] | None = None
     res6: int = 0
+    truncate: int = 1
 
 
 @dataclass(frozen=True)
@@ -69,7 +76,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole file: the data set, the network, its heads by name, the augmentation, and one Stage a stage name."""
+    """A whole file: the data set, the network, its heads by name, the augmentation, and the Stages by their table."""
 
     dataset: str
     train_split: str
@@ -100,7 +107,7 @@ def load(path: Path, changes: Sequence[str] = ()) -> Config:
 
 def parse(tables: dict[str, Any], path: Path) -> Config:
     """Check the tables of a file and turn them into a Config."""
-    unknown = set(tables) - {"dataset", "train_split", "network", "heads", "augment", *STAGES}
+    unknown = set(tables) - {"dataset", "train_split", "network", "heads", "augment", *TABLES}
     if unknown:
         raise DataError(f"{path}: unknown {', '.join(sorted(unknown))}")
     if tables.get("dataset") not in DATASETS:
@@ -111,7 +118,7 @@ def parse(tables: dict[str, Any], path: Path) -> Config:
         table_of(Network, tables, "network", path),
         tables.get("heads", {}),
         table_of(Augment, tables, "augment", path),
-        {name: table_of(Stage, tables, name, path) for name in STAGES if name in tables},
+        {name: table_of(Stage, tables, name, path) for name in TABLES if name in tables},
     )
 
 

@@ -7,6 +7,7 @@ was stopped and taken up again ends with the same bits as one that ran through, 
 import copy
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,10 @@ import torch
 from pagnp.torch.losses import sparsity_loss
 from pagnp.torch.nn import gate_probabilities, gates, keep_rates, set_gate_mode, set_temperature
 
-from .augment import Ahead, batch_of_step, normalise, steps_of_epoch
-from .config import Config
+from .augment import Batches, normalise, steps_of_epoch
+from .config import STAGES, Config
 from .dataset import DataError, Dataset
-from .networks import build, start_from
+from .networks import build, decides, start_from
 from .schedule import plan
 from .tasks import Scores, class_weights, task_losses
 
@@ -36,10 +37,10 @@ class Course:
         bf16: bool = False,
         ahead: int = 0,
     ) -> None:
-        self.config, self.name, self.stage = config, stage, config.stages[stage]
-        self.data, self.seed, self.device, self.bf16 = data, seed, device, bf16
+        self.config, self.name, self.stage = config, stage, config.stages[STAGES[stage]]
+        self.data, self.seed, self.device, self.bf16, self.ahead = data, seed, device, bf16, ahead
         torch.manual_seed(seed)
-        self.net = build(config, gated=stage == "pag").to(device, memory_format=torch.channels_last)
+        self.net = build(config, stage).to(device, memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.net).eval()
         self.optimizer = make_optimizer(self.net, self.stage)
         self.tasks = {head: options["task"] for head, options in config.heads.items()}
@@ -51,12 +52,14 @@ class Course:
             weights = class_weights(data, self.classes, self.stage.class_weight_power)
             self.class_weights = None if weights is None else weights.to(device)
         self.step, self.seconds = 0, 0.0
-        self.batches = Ahead(lambda step: batch_of_step(data, step, self.stage.batch, seed, config.augment), ahead)
+        self.pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.decides = decides(config, stage)
+        self.batches: Iterator[dict[str, torch.Tensor]] | None = None
         self.steps = self.stage.epochs * steps_of_epoch(data, self.stage.batch)
 
     def start_from(self, path: Path) -> None:
         """Take the weights of a finished course, before the first step."""
-        start_from(self.net, path)
+        start_from(self.net, path, self.config, self.name)
         self.average.load_state_dict(self.net.state_dict())
 
     @property
@@ -90,11 +93,21 @@ class Course:
             self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]
 
-    def take_step(self) -> dict[str, float]:
-        """Take one step; return its losses, the share of pixels kept and the step's settings."""
+    def next_batch(self) -> dict[str, torch.Tensor]:
+        """Return this step's batch on the device."""
+        if self.batches is None:
+            made = Batches(self.data, self.stage.batch, self.seed, self.config.augment)
+            self.batches = made.steps(self.step, self.steps, self.ahead, pinned=self.device != "cpu")
+        return {name: value.to(self.device, non_blocking=True) for name, value in next(self.batches).items()}
+
+    def take_step(self) -> dict[str, torch.Tensor | float]:
+        """Take one step; return its losses, the share of pixels kept and the step's settings.
+
+        Nothing here reads a number back: a GPU works on while the next step is prepared.
+        """
         began = time.monotonic()
-        stage, now = self.stage, plan(self.progress, self.stage, gated=self.name == "pag")
-        batch = {name: value.to(self.device) for name, value in self.batches.take(self.step).items()}
+        stage, now = self.stage, plan(self.progress, self.stage, self.decides)
+        batch = self.next_batch()
         for group in self.optimizer.param_groups:
             group["lr"] = now.lr
         set_gate_mode(self.net, now.mode)
@@ -116,21 +129,20 @@ class Course:
         self.step += 1
         self.follow()
         self.seconds += time.monotonic() - began
-        means = {f"loss.{head}": float(value.detach()) for head, value in losses.items()}
-        kept = keep_rates(self.net)
-        means |= {"keep": sum(kept.values()) / len(kept)} if kept else {}
+        means = {f"loss.{head}": value.detach() for head, value in losses.items()}
+        chosen = [gate.unit.chosen for gate in gates(self.net).values()]
+        if chosen:
+            means["keep"] = torch.stack([one[:, 1].mean() for one in chosen]).mean()
         return means | {"lr": now.lr, "temperature": now.temperature}
 
     @torch.no_grad()
     def follow(self) -> None:
         """Move the running average towards the network; a short memory at first."""
         share = 1 - min(self.stage.ema, self.step / (self.step + 10))
-        pairs = list(zip(self.average.state_dict().values(), self.net.state_dict().values(), strict=True))
-        for slow, fast in pairs:
-            if not slow.is_floating_point():
-                slow.copy_(fast)
-        slow, fast = zip(*(pair for pair in pairs if pair[0].is_floating_point()), strict=True)
-        torch._foreach_lerp_(slow, fast, share)
+        if not self.pairs:
+            both = zip(self.average.state_dict().values(), self.net.state_dict().values(), strict=True)
+            self.pairs = [pair for pair in both if pair[0].is_floating_point()]  # the rest counts batches
+        torch._foreach_lerp_(*zip(*self.pairs, strict=True), share)
 
     @torch.no_grad()
     def score(self, data: Dataset) -> dict[str, float]:
@@ -184,4 +196,4 @@ def make_optimizer(net, stage):
         return torch.optim.SGD(groups, lr=stage.lr, momentum=stage.momentum, nesterov=True)
     if stage.optimizer != "adamw":
         raise DataError(f"optimizer {stage.optimizer!r} is unknown; choose adamw or sgd")
-    return torch.optim.AdamW(groups, lr=stage.lr)
+    return torch.optim.AdamW(groups, lr=stage.lr, fused=next(net.parameters()).is_cuda)

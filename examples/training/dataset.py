@@ -10,6 +10,7 @@ Only `image` is always there.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class DataError(Exception):
 
 @dataclass(frozen=True)
 class Dataset:
-    """One split of a data set; scenes are read when asked for, which costs little beside a step of training."""
+    """One split of a data set; scenes are read when asked for, which costs little beside a step on a CPU."""
 
     names: Sequence[str]
     read_scene: Callable[[str], dict[str, torch.Tensor]]
@@ -37,6 +38,12 @@ class Dataset:
 
     def __getitem__(self, k: int) -> dict[str, torch.Tensor]:
         return self.read_scene(self.names[k])
+
+    def in_memory(self) -> "Dataset":
+        """Read every scene now; processes that are forked later share them."""
+        with ThreadPoolExecutor() as pool:  # decoders let go of Python's lock
+            scenes = dict(zip(self.names, pool.map(self.read_scene, self.names), strict=True))
+        return Dataset(self.names, scenes.__getitem__)
 
 
 def read_rgb(path: Path) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Build the network of a config, and give a dense network's weights to a gated one."""
+"""Build the network of a config for a stage, and start it from a dense network's weights."""
 
 from pathlib import Path
 
@@ -9,28 +9,65 @@ from pagnp.torch.nn import PAGResNet, pag_resnet
 from . import camvid, room_scenes
 from .config import Config
 from .dataset import DataError
+from .skipping import skip_whole_blocks
 
 LABELS = {"camvid": (camvid.CLASSES, camvid.PALETTE), "rooms": (room_scenes.CLASSES, room_scenes.PALETTE)}
 
 
-def build(config: Config, gated: bool) -> PAGResNet:
-    """Make the network: with gates and a hard MultiPool, or dense with a soft one."""
+def build(config: Config, stage: str) -> PAGResNet:
+    """Make the network of a stage.
+
+    dense      no gates; a MultiPool, if the config has one, is soft
+    pag        gates on the 3x3s, a MultiPool as the config says
+    skip       a gate for every block and image, instead (ConvNet-AIG)
+    truncate   without the last `network.truncate` blocks
+    multipool  no gates, the MultiPool as the config says
+    same       as dense: what more training alone does
+    """
     options = config.network
     pool = options.multipool
-    if pool and not gated:
+    if pool and stage not in ("pag", "multipool"):
         pool = {**pool, "mode": "soft"}  # without noise, a hard choice has no gradient to the other branches
+    if stage == "multipool" and not pool:
+        raise DataError("stage multipool: the config has no [network.multipool]")
     net = pag_resnet(
         depth=options.depth,
         width=options.width,
         output_stride=options.output_stride,
-        gated=options.gated if gated else None,
+        gated=options.gated if stage == "pag" else None,
         multipool=pool,
         gate_bias=options.gate_bias,
         res6=options.res6,
         heads={name: head_options(config.dataset, head) for name, head in config.heads.items()},
     )
     net.maxpool.stride = options.stem_pool_stride
+    if stage == "skip":
+        skip_whole_blocks(net, options.gate_bias)
+    if stage == "truncate":
+        truncate(net, options.truncate)
     return net
+
+
+def decides(config: Config, stage: str) -> bool:
+    """Return whether a network of this stage learns decisions, with noise at first."""
+    pool = config.network.multipool
+    return stage in ("pag", "skip") or stage == "multipool" and pool is not None and pool.get("mode") != "soft"
+
+
+def truncate(net: PAGResNet, count: int) -> None:
+    """Drop the last `count` blocks; heads that would read another number of channels begin anew."""
+    names = [block.name for block in net.spec.blocks]
+    if not 0 <= count < len(names) or net.res6 is not None:
+        raise DataError(f"network.truncate = {count}; the network has {len(names)} blocks, and res6 = 0 is needed")
+    for name in reversed(names[len(names) - count :]):
+        stage, _ = name.split(".")
+        setattr(net, stage, getattr(net, stage)[:-1])
+    c_features = net.spec.blocks[len(names) - count - 1].c_out
+    for head in net.heads.values():
+        first = head.conv1
+        if first.in_channels != c_features:
+            head.conv1 = torch.nn.Conv2d(c_features, first.out_channels, 1, bias=first.bias is not None)
+            torch.nn.init.kaiming_normal_(head.conv1.weight, mode="fan_out", nonlinearity="relu")
 
 
 def head_options(dataset, head):
@@ -43,15 +80,39 @@ def head_options(dataset, head):
     return {**head, "classes": list(classes), "palette": palette}
 
 
-def start_from(net: torch.nn.Module, path: Path) -> None:
-    """Load the running average of a finished course; what a gate or a new head adds keeps its own start.
+def start_from(net: PAGResNet, path: Path, config: Config, stage: str) -> None:
+    """Load the running average of a finished course; what a gate, a new head or an attention adds keeps its own start.
 
-    Anything else that is missing, left over or of another shape is an error.
+    The 3x3 of a block that becomes a MultiPool starts every branch. Anything else that is missing, left over or of
+    another shape is an error; blocks that stage "truncate" drops are left over by design.
     """
     weights = torch.load(path, weights_only=True, map_location="cpu")["average"]
     own = net.state_dict()
+    if stage == "multipool":
+        weights = {**weights, **branch_weights(weights, own)}
     clash = [name for name, value in weights.items() if name in own and own[name].shape != value.shape]
     missing, left_over = net.load_state_dict({k: v for k, v in weights.items() if k not in clash}, strict=False)
-    wrong = [name for name in (*clash, *missing, *left_over) if not (".gate." in name or name.startswith("heads."))]
+    new = (".gate.", ".attention.")
+    wrong = [n for n in (*clash, *missing) if not (any(part in n for part in new) or n.startswith("heads."))]
+    dropped = tuple(f"{block.name}." for block in net.spec.blocks[::-1][: config.network.truncate])
+    allowed = dropped if stage == "truncate" else replaced(own) if stage == "multipool" else ()
+    wrong += [name for name in left_over if not name.startswith(("heads.", *allowed))]
     if wrong:
         raise DataError(f"{path}: not the weights of this network: {', '.join(wrong[:5])}{' ...' * (len(wrong) > 5)}")
+
+
+def replaced(own):
+    """Return the names, as prefixes, of the 3x3s in whose place a MultiPool stands."""
+    blocks = {name.split(".multipool.")[0] for name in own if ".multipool." in name}
+    return tuple(f"{block}.{part}." for block in sorted(blocks) for part in ("conv2", "bn2"))
+
+
+def branch_weights(weights, own):
+    """Return what the branches of a new MultiPool take from the 3x3 that was in their place."""
+    found = {}
+    for name in own:
+        block, dot, rest = name.partition(".multipool.branches.")
+        if dot and name not in weights:
+            _, part, leaf = rest.split(".")  # 1.conv.weight
+            found[name] = weights[f"{block}.{part}2.{leaf}"]
+    return found

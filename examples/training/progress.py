@@ -4,6 +4,8 @@ import csv
 import math
 from pathlib import Path
 
+from torch import Tensor
+
 
 class Log:
     """A CSV file with the columns of its first row; rows after the checkpoint that was gone back to are cut off."""
@@ -34,17 +36,17 @@ class Window:
     """Means over the steps since the last line, and the pace of late."""
 
     def __init__(self) -> None:
-        self.rows: list[dict[str, float]] = []
+        self.rows: list[dict[str, Tensor | float]] = []
         self.pace: float | None = None
 
-    def add(self, row: dict[str, float], seconds: float) -> None:
+    def add(self, row: dict[str, Tensor | float], seconds: float) -> None:
         self.rows.append(row)
         # A mean over some hundred steps: other work on the machine comes and goes.
         self.pace = seconds if self.pace is None else self.pace + 0.01 * (seconds - self.pace)
 
     def take(self) -> dict[str, float]:
-        """Return the means and start afresh."""
-        means = {name: sum(row[name] for row in self.rows) / len(self.rows) for name in self.rows[0]}
+        """Return the means and start afresh; a GPU that is behind is waited for here."""
+        means = {name: float(sum(row[name] for row in self.rows)) / len(self.rows) for name in self.rows[0]}
         self.rows = []
         return means
 

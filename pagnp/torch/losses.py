@@ -90,9 +90,14 @@ def segmentation_loss(
     logits: Tensor, labels: Tensor, ignore_index: int = 255, class_weights: Tensor | None = None
 ) -> Tensor:
     """Return the mean cross-entropy, 0 if all is ignored; logits (n, C, h, w), labels int64 (n, h, w)."""
-    if not bool((labels != ignore_index).any()):
-        return logits.sum() * 0  # the mean of nothing is NaN, and would spoil the weights
-    return functional.cross_entropy(logits, labels, weight=class_weights, ignore_index=ignore_index)
+    loss = functional.cross_entropy(logits, labels, weight=class_weights, ignore_index=ignore_index, reduction="sum")
+    known = labels != ignore_index
+    if class_weights is None:
+        total = known.sum()
+    else:
+        total = torch.where(known, class_weights[torch.where(known, labels, 0)], 0.0).sum()
+    # torch's own mean of nothing is NaN, and would spoil the weights; to ask first would make a GPU wait.
+    return loss / torch.where(total > 0, total, 1)
 
 
 def depth_loss(log_depth: Tensor, depth: Tensor, valid: Tensor | None = None, base: float = math.e) -> Tensor:

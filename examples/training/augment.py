@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
@@ -84,9 +85,15 @@ def sample(value, grid, name):
 
 def normalise(images: torch.Tensor) -> torch.Tensor:
     """Turn float images (n, 3, h, w) in 0..1 into the network's input: torchvision's ImageNet statistics."""
-    mean = images.new_tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1)
-    std = images.new_tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1)
+    mean, std = statistics(images.device)
     return (images - mean) / std
+
+
+@cache  # a copy to a GPU waits for all that it has to do
+def statistics(device):
+    mean = torch.tensor([0.485, 0.456, 0.406], device=device)
+    std = torch.tensor([0.229, 0.224, 0.225], device=device)
+    return mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
 
 
 def batch_of_step(data: Dataset, step: int, batch: int, seed: int, how: Augment) -> dict[str, torch.Tensor]:

@@ -189,6 +189,11 @@ def test_targets_that_are_reached_and_missed():
     assert found["numba-cuda's conv speed / cupy's"] == ("missed", 0.375)
 
 
+def test_a_larger_batch_alone_reaches_nothing():
+    found = verdicts({"convs": [conv_row("3x3 512-512 60x80 d4", 32, 0.9)]})
+    assert found["conv 3x3 512-512, batch 8 and more"] == ("not measured", None)
+
+
 def test_a_quick_try_reaches_no_target_of_networks():
     section = network_rows(8, [("dense", 40.0, 1.0)], {"torch eager": 41.0}) | {"size": [96, 128]}
     assert {verdict for verdict, _ in verdicts({"network": [section]}).values()} == {"not measured"}

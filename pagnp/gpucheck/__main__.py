@@ -21,7 +21,7 @@ from pagnp.gpucheck import environment as surroundings
 from pagnp.gpucheck import running, stages
 from pagnp.types import Json
 
-MINUTES = 7.5
+MINUTES = 8.0
 ROOT = Path(pagnp.__file__).parent.parent
 WEIGHTS, IMAGE = ROOT / "examples/models/rooms-seg.h5", ROOT / "examples/images/room.png"
 INTERRUPTED = 130

@@ -34,9 +34,9 @@ class Stage:
 # stages are longer, for its compiler; its sanitizer comes when the kernels are on disk. The networks wait for the CPU's
 # kernels to be compiled on a new machine. The last stage takes what the others have left.
 STAGES = (
-    Stage("conformance", "cupy", 80, 1, "conformance"),
-    Stage("conformance", "numba-cuda", 130, 1, "conformance"),
-    Stage("sanitizer", "cupy", 110, 1, "sanitizer"),
+    Stage("conformance", "cupy", 150, 1, "conformance"),
+    Stage("conformance", "numba-cuda", 150, 1, "conformance"),
+    Stage("sanitizer", "cupy", 150, 1, "sanitizer"),
     Stage("sanitizer", "numba-cuda", 75, 2, "sanitizer"),
     Stage("networks", "cupy", 65, 2, "networks"),
     Stage("networks", "numba-cuda", 75, 2, "networks"),

@@ -2,6 +2,7 @@
 
 # ruff: noqa: F811 - fixtures are imported, and arguments have their names
 
+import dataclasses
 import functools
 import json
 import sys
@@ -17,8 +18,10 @@ import pagnp
 from pagnp.bench import gpu_convs, gpu_layers, gpu_timing
 from pagnp.bench.peers import Peer
 from pagnp.bench.timing import Times
+from pagnp.errors import BackendError
 from pagnp.gpucheck import (
     report,
+    report_speed,
     speed_convs,
     speed_network,
     targets,
@@ -130,8 +133,8 @@ def test_speed_of_convolutions_and_of_a_network(job, backend, monkeypatch):
     assert job.record.checks["bits of pag_resnet50, batch 1, dense"] == {"count": 1, "failed": 0, "first": []}
     stage = on_shim.staged_json("speed-network", job)
     text = report.markdown({"environment": on_shim.ABOUT, "stages": [stage], "targets": []})
-    assert "## PAG-ResNet-50, 480x640, batch 1" in text and "| 3x3 8-32 6x8 d2 |" in text
-    assert "Where the time goes, dense, batch 1" in text and "A whole call at batch 1" in text
+    assert "## PAG-ResNet-50, 16x24, batch 1" in text and "| 3x3 8-32 6x8 d2 |" in text
+    assert "Where the time goes, dense, batch 1" in text and "A whole call on an image of 16x24" in text
 
 
 def seconds(median):
@@ -147,7 +150,7 @@ def network_rows(batch, rows, peers):
     """rows: (name, milliseconds, share of the MACs)."""
     dense = rows[0][1]
     return {
-        "batch": batch,
+        **{"batch": batch, "size": [480, 640]},
         "rows": [
             {
                 **{"name": name, "mode": "graph", "seconds": seconds(taken), "macs_share": share},
@@ -184,6 +187,38 @@ def test_targets_that_are_reached_and_missed():
     assert found["batch 8, keep 0.5 blobs / torch's fastest"] == ("not measured", None)
     assert found["batch 1, dense / torch with CUDA graphs"] == ("reached", pytest.approx(6 / 7))
     assert found["numba-cuda's conv speed / cupy's"] == ("missed", 0.375)
+
+
+def test_a_larger_batch_alone_reaches_nothing():
+    found = verdicts({"convs": [conv_row("3x3 512-512 60x80 d4", 32, 0.9)]})
+    assert found["conv 3x3 512-512, batch 8 and more"] == ("not measured", None)
+
+
+def test_a_quick_try_reaches_no_target_of_networks():
+    section = network_rows(8, [("dense", 40.0, 1.0)], {"torch eager": 41.0}) | {"size": [96, 128]}
+    assert {verdict for verdict, _ in verdicts({"network": [section]}).values()} == {"not measured"}
+
+
+def test_names_of_kernels_are_short():
+    long = "void cudnn::engines_precompiled::nhwcToNchwKernel<float, (cudnnKernelDataType_t)0>(cudnn::x<float>, float*)"
+    assert report_speed.short(long) == "nhwcToNchwKernel"
+    assert report_speed.short("sm80_xmma_fprop_5x_cudnn") == "sm80_xmma_fprop_5x_cudnn"
+
+
+def test_another_backend_that_fails_takes_no_row_away(job, backend, monkeypatch):
+    monkeypatch.setattr(gpu_convs, "MOST_LAUNCHES", 1)
+    monkeypatch.setattr(speed_convs, "FULL", 1)
+    monkeypatch.setattr(speed_convs, "BATCHES", (1,))
+
+    def fails(*args):
+        raise BackendError("backend 'numba-cuda': refused")
+
+    other = dataclasses.replace(backend, kernels=backend.kernels | {"conv2d": fails})
+    speed_convs.measure(job, convs_on(backend), {"numba-cuda": other}, [SMALL])
+    assert job.record.values["convs"][0]["layer"] == SMALL.name
+    found = job.record.checks.pop("launches of numba-cuda")
+    assert found["failed"] == 1 and found["first"][0].startswith(f"numba-cuda, {SMALL.name}, batch 1: BackendError")
+    assert no_problems(vars(job.record)), "the backend that is measured is not to blame"
 
 
 def test_cudnns_choice_counts_only_where_its_kernels_are_known():

@@ -15,6 +15,7 @@ from pagnp.backends.gpu import driver
 from pagnp.gpucheck import (
     __main__,
     environment,
+    report,
     running,
     stages,
 )
@@ -113,6 +114,10 @@ def test_waves_and_choices():
     assert {stage.group for stage in stages.STAGES} == set(stages.GROUPS)
     assert {stage.title for stage in stages.chosen(["conformance"], ["cupy"])} == {"conformance, cupy"}
     assert stages.chosen([], []) == list(stages.STAGES)
+    assert stages.chosen(["speed"], []) == stages.chosen(["speed-convs", "speed-network"], [])
+    assert [stage.title for stage in stages.chosen(["speed-convs"], [])] == ["speed-convs, cupy"]
+    split = [*stages.chosen([group for group in stages.GROUPS if group != "speed"], []), *stages.chosen(["speed"], [])]
+    assert split == list(stages.STAGES)
     alone = [stage for stage in stages.STAGES if stage.group == "speed"]
     assert len({stage.wave for stage in alone}) == len(alone), "times are taken with nobody beside"
     waves = {stage.wave: 0.0 for stage in stages.STAGES}
@@ -120,6 +125,68 @@ def test_waves_and_choices():
         waves[stage.wave] = max(waves[stage.wave], stage.seconds)
     *others, last = waves.values()
     assert sum(others) + 100 <= 60 * __main__.MINUTES <= 480 and last > 100, "the last stage takes what is left"
+
+
+# Several runs put together
+
+
+def run_of(folder, words, **stage_codes):
+    """Write the files of a run of these stages; return the path of gpucheck.json."""
+    about = on_shim.ABOUT | {"command": f"python -m pagnp.gpucheck {words}", "when": words, "seconds": 1}
+    document = __main__.Document(folder, about)
+    wanted = [Stage(name.replace("_", "-"), "cupy", 20, 1, "") for name in stage_codes]
+    codes = {stage.name: code for stage, code in zip(wanted, stage_codes.values(), strict=True)}
+    document.write(running.run(wanted, of_stage(codes), 60, document.write))
+    return folder / "gpucheck.json"
+
+
+def test_runs_are_put_together(tmp_path, patience, capsys):
+    speed = run_of(tmp_path / "a", "--only speed", speed_network=CODES["good"], networks=CODES["wrong"])
+    bits = run_of(tmp_path / "b", "--only networks", networks=CODES["good"], conformance=CODES["good"])
+    last = run_of(tmp_path / "c", "--only conformance", conformance=CODES["unable"])
+    out = tmp_path / "all"
+    words = ["--merge", str(speed), str(bits), str(last), "--out", str(out)]
+    assert __main__.main(words) == 0
+    document = json.loads((out / "gpucheck.json").read_bytes())
+    assert [(stage["name"], stage["status"]) for stage in document["stages"]] == [
+        ("conformance", "passed"),  # the last run could not
+        ("networks", "passed"),  # the last that ran counts
+        ("speed-network", "passed"),
+    ]
+    assert len(document["targets"]) == 10 and "stage   passed        networks, cupy" in capsys.readouterr().out
+    text = (out / "gpucheck.md").read_text()
+    assert text.startswith("# The GPU backends on Fake GPU\n") and "* Stages: 3 passed." in text
+    assert "| --only speed, 1 s; --only networks, 1 s; --only conformance, 1 s |" in text.replace("0 s", "1 s")
+    assert text.count("sm_90") == 1, "what all runs share stands there once"
+    assert __main__.main(["--merge", str(out / "gpucheck.json"), "--out", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again/gpucheck.md").read_text() == text
+
+
+def test_what_cannot_be_put_together_is_one_line(tmp_path, patience, capsys):
+    one = run_of(tmp_path / "a", "", networks=CODES["good"])
+    other = json.loads(one.read_bytes())
+    other["environment"]["gpus"][0]["name"] = "Another GPU"
+    (tmp_path / "other.json").write_text(json.dumps(other))
+    (tmp_path / "none.json").write_text("{}")
+    for path, complaint in (
+        ("other.json", "the runs are of different GPUs: Fake GPU, Another GPU"),
+        ("none.json", "none.json is not pagnp-gpucheck of version 1"),
+        ("nowhere.json", "No such file"),
+    ):
+        assert __main__.main(["--merge", str(one), str(tmp_path / path), "--out", str(tmp_path / "out")]) == 2
+        assert complaint in (told := capsys.readouterr().err) and told.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_report_says_nothing_of_where_it_was_made(tmp_path):
+    options = __main__.parse(["--only", "speed-convs", "--out", "/somewhere/else", "--commit", "abc", "--every", "9"])
+    assert __main__.command_line(options) == "python -m pagnp.gpucheck --only speed-convs --every 9"
+    assert __main__.command_line(__main__.parse([])) == "python -m pagnp.gpucheck"
+    stage = {"name": "networks", "backend": "cupy", "status": "failed", "seconds": 1, "reason": "exit code 1"}
+    stage["log"] = ['  File "/somewhere/lib/python3.12/site-packages/numpy/a.py", line 7']
+    text = report.markdown({"environment": on_shim.ABOUT | {"every": 9}, "stages": [stage], "targets": []})
+    assert 'File "numpy/a.py", line 7' in text and "somewhere" not in text
+    assert "**A quick try**: every 9th row" in text
 
 
 # The command

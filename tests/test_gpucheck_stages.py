@@ -4,6 +4,7 @@
 
 import contextlib
 import ctypes
+import dataclasses
 import functools
 import os
 import stat
@@ -186,10 +187,12 @@ def test_the_load(backend, capsys, monkeypatch):
 
 # Sanitizer
 
-CLEAN = "========= COMPUTE-SANITIZER\ncases: 8\ncases: 139\n========= ERROR SUMMARY: 0 errors\n"
+CLEAN = "========= COMPUTE-SANITIZER\ncases: 8 of 139\ncases: 139 of 139\n========= ERROR SUMMARY: 0 errors\n"
 FOUND = "========= COMPUTE-SANITIZER\n========= Invalid __global__ write\n========= ERROR SUMMARY: 3 errors\n"
 RACE = "========= COMPUTE-SANITIZER\n========= RACECHECK SUMMARY: 1 hazard displayed (1 error, 0 warnings)\n"
 UNSUPPORTED = "========= COMPUTE-SANITIZER\n========= Error: Device not supported. Please refer to the documentation\n"
+NO_RACE = "========= RACECHECK SUMMARY: 0 hazards displayed (0 errors, 0 warnings)\n"
+DIED = f"========= COMPUTE-SANITIZER\nTraceback\nAttributeError: no such thing\n{NO_RACE}"
 
 
 @pytest.mark.parametrize(
@@ -199,8 +202,12 @@ UNSUPPORTED = "========= COMPUTE-SANITIZER\n========= Error: Device not supporte
         (9, FOUND, "Invalid __global__ write", ""),
         (9, RACE, "RACECHECK SUMMARY: 1", ""),
         (1, UNSUPPORTED, "", "Error: Device not supported"),
+        (9, FOUND + "cases: 3 of 9\nAssertionError: x\n", "the program said: AssertionError: x", ""),
         (1, "Traceback\nAssertionError: Case(x)\n", "exit code 1: AssertionError: Case(x)", ""),
-        (None, "cases: 16\n", "", "stopped; no error until then, after 16 cases"),
+        (1, DIED, "the program ended with exit code 1: AttributeError: no such thing", ""),
+        (1, NO_RACE, "exit code 1: ========= RACECHECK SUMMARY: 0 hazards", ""),
+        (None, "cases: 16 of 139\n", "", "stopped after 16 of 139 cases, which have no error"),
+        (None, "cases: 16 of 139\n========= Invalid __global__ write\n", "Invalid __global__ write", ""),
         (None, "", "", "too slow"),
         (0, "nothing of the tool", "exit code 0", ""),
     ),
@@ -211,25 +218,57 @@ def test_what_the_sanitizer_says(code, text, problem, reason):
     assert (why.startswith(reason)) if reason else not why
 
 
-def test_the_sanitizer_is_run(job, monkeypatch, tmp_path):
-    program = tmp_path / "compute-sanitizer"
-    program.write_text("#!/bin/sh\necho $2 ${10} >> " + f"{tmp_path}/asked\ncat <<END\n{CLEAN}END\n")
-    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+@pytest.fixture
+def program(monkeypatch, tmp_path):
+    """text -> a compute-sanitizer that notes how it was called, and prints the text."""
+    path = tmp_path / "compute-sanitizer"
     monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+
+    def install(text):
+        path.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\ncat <<END\n{text}END\n')
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        return tmp_path / "asked"
+
+    return install
+
+
+@pytest.mark.parametrize("name", ["cupy", "numba-cuda"])
+def test_the_sanitizer_is_run(job, program, name):
+    asked, job.backend = program(CLEAN), dataclasses.replace(job.backend, name=name)
     sanitizer.run(job)
     assert no_problems(vars(job.record)) and not job.record.skipped
-    assert set(job.record.checks) == {
-        *(f"{tool}, cupy" for tool in sanitizer.TOOLS),
-        *(f"{tool}, numba-cuda" for tool in sanitizer.OTHER_TOOLS),
-    }
+    assert list(job.record.checks) == list(sanitizer.TOOLS[name]) and "memcheck" in job.record.checks
     assert all(check["count"] == 139 for check in job.record.checks.values())
-    assert (tmp_path / "asked").read_text().split("\n")[0] == "memcheck cupy"
+    assert [line.split()[1] for line in asked.read_text().splitlines()] == list(job.record.checks)
+    assert all(f"pagnp.gpucheck.sanitized {name} " in line for line in asked.read_text().splitlines())
+
+
+def test_cases_that_there_is_no_time_for_are_told(job, program):
+    program(CLEAN.replace("139 of 139", "35 of 139"))
+    sanitizer.run(job)
+    assert no_problems(vars(job.record)) and job.record.checks["memcheck"]["count"] == 35
+    assert job.record.skipped["memcheck"] == "the time was over after 35 of 139 cases, which have no error"
+
+
+def test_what_dies_before_its_first_case_was_looked_at(job, program):
+    program(FOUND)
+    sanitizer.run(job)
+    assert job.record.checks["memcheck"] == {"count": 1, "failed": 1, "first": ["\n".join(FOUND.splitlines()[1:])]}
+
+
+def test_how_the_tools_are_called():
+    """Errors of the API that a library provokes while it starts are no errors of memory."""
+    words = sanitizer.command("compute-sanitizer", "memcheck", "cupy", 5)
+    assert words[:7] == ["compute-sanitizer", "--tool", "memcheck", "--error-exitcode", "9", "--print-limit", "20"]
+    assert words[7:9] == ["--report-api-errors", "no"]
+    assert words[9:] == [sys.executable, "-m", "pagnp.gpucheck.sanitized", "cupy", "5.0"]
+    assert "--report-api-errors" not in sanitizer.command("compute-sanitizer", "racecheck", "cupy", 5)
 
 
 def test_without_the_sanitizer_it_says_so(job, monkeypatch):
     monkeypatch.setattr(sanitizer, "find_program", lambda: None)
     sanitizer.run(job)
-    assert set(job.record.skipped) == {"stage", *sanitizer.TOOLS}
+    assert set(job.record.skipped) == {"stage", *sanitizer.TOOLS["cupy"]}
 
 
 def test_the_cases_of_the_sanitizer(backend):

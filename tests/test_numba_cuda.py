@@ -3,6 +3,7 @@ memory and launches on a stand-in for NVIDIA's driver.
 """
 
 import importlib
+import importlib.metadata
 import importlib.util
 import inspect
 import json
@@ -13,17 +14,20 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from conftest import SUMMARY
 
-from pagnp.backends import numba_cuda
+from pagnp import notices
+from pagnp.backends import choice, numba_cuda
 from pagnp.backends.base import get_backend
 from pagnp.backends.gpu import SIGNATURES, driver, kernels_of
 from pagnp.backends.gpu.conv_tiles import NUMBA_CUDA
 from pagnp.backends.gpu.signature import NUMBA
 from pagnp.backends.numpy_ref.fma import fma_f32
+from pagnp.cli import doctor
 from pagnp.contract import compare
 from pagnp.errors import BackendError
 
@@ -277,6 +281,50 @@ def test_without_numba_cuda_one_line_says_so(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(BackendError, match=r"numba-cuda is not installed; pip install 'pagnp\[cuda13\]', or use"):
         get_backend(NUMBA)
+
+
+@pytest.fixture
+def failing_import(monkeypatch):
+    """(module, error) -> importing it raises that, on a machine that has a GPU and CUDA."""
+    monkeypatch.setattr(driver, "require", lambda backend: None)
+    monkeypatch.setattr(numba_cuda, "_require_numba", lambda cuda: None)
+
+    def install(module, error):
+        def find(name, path=None, target=None):
+            if name == module:
+                raise error
+
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        monkeypatch.setattr(sys, "meta_path", [SimpleNamespace(find_spec=find), *sys.meta_path])
+
+    return install
+
+
+@pytest.mark.parametrize("module", ["numba.cuda", "numba.cuda.cudaimpl"])
+def test_a_numpy_that_numba_cuda_does_not_know_is_said(module, failing_import, monkeypatch):
+    failing_import(module, AttributeError("module 'numpy' has no attribute 'row_stack'"))
+    monkeypatch.setattr(np, "__version__", "2.5.2")
+    said = f"backend 'numba-cuda': numba-cuda {importlib.metadata.version('numba-cuda')} does not work with NumPy 2.5"
+    with pytest.raises(BackendError) as caught:
+        get_backend(NUMBA)
+    assert str(caught.value) == f"{said} (it needs np.row_stack); pip install 'numpy<2.5'"
+    monkeypatch.setattr(choice, "GPU", (NUMBA,))
+    heard = []
+    with notices.heard_by(heard.append):
+        assert choice.choose("auto-gpu").name == "numba"
+    assert f"{said} (it needs np.row_stack)" in heard[0] and heard[0].startswith("backend auto-gpu: numba, on the CPU")
+    assert doctor.load_gpu_backend(NUMBA, {}, wanted=True)["fix"] == "pip install 'numpy<2.5'"
+    assert "does not work with NumPy 2.5" in doctor.load_gpu_backend(NUMBA, {}, wanted=False)["detail"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no such part\nsecond line"), ImportError("no such part"), OSError()])
+def test_an_import_that_fails_in_any_way_is_one_line(error, failing_import):
+    failing_import("numba.cuda.cudaimpl", error)
+    why = "no reason given" if isinstance(error, OSError) else "no such part"
+    with pytest.raises(BackendError) as caught:
+        get_backend(NUMBA)
+    told = f"backend 'numba-cuda': cannot import numba.cuda.cudaimpl ({type(error).__name__}: {why}); pip install"
+    assert str(caught.value).startswith(told) and "\n" not in str(caught.value)
 
 
 def test_numba_that_does_not_start_is_said(monkeypatch):

@@ -53,7 +53,8 @@ def row(convs: Convs, layer: Layer, n: int) -> Json:
     """Time one layer at batch size n in interleaved rounds, and hold the outputs of all tile kernels together.
 
     {"layer", "batch", "count", "macs", "bytes", "bound", "chosen", "seconds", "gflops", "share_of_peak", "share",
-     "tiles": {kernel: seconds}, "peers": {name: {"seconds", "ratio"}}, "skipped": {name: reason}, "wrong": [..]}
+     "tiles": {kernel: seconds}, "peers": {name: {"seconds", "ratio"}}, "skipped": {name: reason}, "wrong": [..],
+     "failed": {other backend: error}}
     """
     prepared = Prepared(layer, n, convs.backend)
     launches = _launches(layer, n)
@@ -63,11 +64,11 @@ def row(convs: Convs, layer: Layer, n: int) -> Json:
     for tile in tiles:
         runs[TILE + tile.kernel] = repeated(convs.backend.arrays, _with(tile, prepared), launches)
     found["wrong"] = wrong_images(prepared, tiles)
-    peers, skipped = _peers(convs, prepared, launches)
+    peers, skipped, failed = _peers(convs, prepared, launches)
     runs |= {peer.name: peer.run for peer in peers} | {PEAK: convs.fma, STREAMS: convs.streams}
     times = measure(runs, convs.events, convs.rounds, convs.least)
     times = {name: taken if name in (PEAK, STREAMS) else shared(taken, launches) for name, taken in times.items()}
-    return found | _figures(layer, n, times, convs, peers) | {"skipped": skipped}
+    return found | _figures(layer, n, times, convs, peers) | {"skipped": skipped, "failed": failed}
 
 
 def _with(tile, prepared):
@@ -117,7 +118,7 @@ def wrong_images(prepared: Prepared, tiles: Sequence[Tile]) -> list[str]:
 
 
 def _peers(convs, prepared, launches):
-    """Return (the peers that can run this layer, name -> why one cannot)."""
+    """Return (the peers that can run this layer, library -> why it cannot, other backend of ours -> how it failed)."""
     peers, skipped = [], {}
     for name, make in convs.peers.items():
         try:
@@ -126,11 +127,15 @@ def _peers(convs, prepared, launches):
             skipped[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
             continue
         peers += [] if peer is None else [peer]
+    failed = {}
     for name, backend in convs.others.items():
-        other = Prepared(prepared.layer, prepared.n, backend, x=backend.arrays.adopt(prepared.x))
-        run = repeated(backend.arrays, other.launch, launches)
-        peers.append(Peer(name, run, other.kernels()[0]))
-    return peers, skipped
+        try:
+            other = Prepared(prepared.layer, prepared.n, backend, x=backend.arrays.adopt(prepared.x))
+            run = repeated(backend.arrays, other.launch, launches)
+            peers.append(Peer(name, run, other.kernels()[0]))
+        except Exception as error:
+            failed[name] = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return peers, skipped, failed
 
 
 def _figures(layer: Layer, n: int, times: dict[str, Times], convs: Convs, peers: Sequence[Peer]) -> Json:

@@ -16,8 +16,8 @@ def launches(device: Any) -> Iterator[Counter[str]]:
     launch: Callable[..., object] = device.launch
 
     def counting(kernel: str, *args: Any, **named: Any) -> None:
-        counts[kernel] += 1
         launch(kernel, *args, **named)
+        counts[kernel] += 1  # only now: one that is refused was none
 
     device.launch = counting
     try:

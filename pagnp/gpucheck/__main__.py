@@ -1,10 +1,11 @@
-"""python -m pagnp.gpucheck [--out DIR] [--only conformance,speed] [--backend cupy]: prove and measure GPU backends."""
+"""python -m pagnp.gpucheck [--out DIR] [--only conformance,speed] [--backend cupy]: prove and measure GPU backends.
+
+python -m pagnp.gpucheck --merge A/gpucheck.json B/gpucheck.json [--out DIR]: one report of several runs
+"""
 
 import argparse
 import datetime
 import functools
-import json
-import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,13 +15,13 @@ from typing import Any, NoReturn
 import pagnp
 from pagnp.backends.gpu import driver
 from pagnp.errors import BackendError, PagnpError, UsageError
-from pagnp.files import make_folder, write_atomic
+from pagnp.files import make_folder
+from pagnp.gpucheck import document as files
 from pagnp.gpucheck import environment as surroundings
-from pagnp.gpucheck import report, report_speed, running, stages, targets
+from pagnp.gpucheck import running, stages
 from pagnp.types import Json
 
-FORMAT, VERSION = "pagnp-gpucheck", 1
-MINUTES = 7.5
+MINUTES = 8.0
 ROOT = Path(pagnp.__file__).parent.parent
 WEIGHTS, IMAGE = ROOT / "examples/models/rooms-seg.h5", ROOT / "examples/images/room.png"
 INTERRUPTED = 130
@@ -35,17 +36,18 @@ class _Parser(argparse.ArgumentParser):
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Return the options. Raises UsageError for a name, number or file that is not possible."""
-    parser = _Parser(prog="python -m pagnp.gpucheck", description=str(__doc__).partition(": ")[2])
+    parser = _Parser(prog="python -m pagnp.gpucheck", description="Prove and measure GPU backends.")
     parser.add_argument("--out", type=Path, default=Path("gpucheck"), help="folder for gpucheck.json and gpucheck.md")
-    parser.add_argument("--only", default="", help=f"some of {','.join(stages.GROUPS)}")
+    parser.add_argument("--only", default="", help=f"some of {','.join(stages.NAMES)}")
     parser.add_argument("--backend", default="", help=f"some of {','.join(stages.BACKENDS)}")
     parser.add_argument("--minutes", type=float, default=MINUTES, help="for everything (default %(default)s)")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="the shipped model")
     parser.add_argument("--image", type=Path, default=IMAGE, help="the shipped picture")
     parser.add_argument("--commit", help="of the source, where git cannot tell")
     parser.add_argument("--every", type=int, default=1, help="take every N-th row and layer: a quick try, no proof")
+    parser.add_argument("--merge", type=Path, nargs="+", default=[], help="gpucheck.json of runs: nothing is run anew")
     options = parser.parse_args(arguments)
-    options.only = _names("--only", options.only, stages.GROUPS)
+    options.only = _names("--only", options.only, stages.NAMES)
     options.backend = _names("--backend", options.backend, stages.BACKENDS)
     for name, default in (("weights", WEIGHTS), ("image", IMAGE)):
         if (path := getattr(options, name)) != default and not path.is_file():
@@ -68,6 +70,14 @@ def files_of(options: argparse.Namespace) -> list[str]:
     return [*found, f"every={options.every}"]
 
 
+def command_line(options: argparse.Namespace) -> str:
+    """Return the command as others would repeat it: without what says where this one lay."""
+    words = ["python -m pagnp.gpucheck"]
+    words += [f"--{name} {','.join(getattr(options, name))}" for name in ("only", "backend") if getattr(options, name)]
+    words += [f"--minutes {options.minutes:g}"] if options.minutes != MINUTES else []
+    return " ".join(words + ([f"--every {options.every}"] if options.every != 1 else []))
+
+
 class Document:
     """The two files, written anew whenever something has changed."""
 
@@ -77,12 +87,9 @@ class Document:
 
     def write(self, outcomes: Sequence[running.Outcome]) -> Json:
         """Write gpucheck.json and gpucheck.md, and return the document."""
-        listed = [outcome.as_json() for outcome in outcomes]
         about = {**self.about, "seconds": self.clock() - self.begun}
-        found = [target.as_json() for target in targets.targets(report_speed.speed_values(listed))]
-        document = {"format": FORMAT, "version": VERSION, "environment": about, "stages": listed, "targets": found}
-        write_atomic(self.folder / "gpucheck.json", json.dumps(document, indent=1).encode())
-        write_atomic(self.folder / "gpucheck.md", report.markdown(document).encode())
+        document = files.made(about, [outcome.as_json() for outcome in outcomes])
+        files.write(self.folder, document)
         return document
 
 
@@ -98,20 +105,34 @@ def _number(target: Json) -> Any:
 
 
 def main(arguments: Sequence[str], command: stages.Command | None = None) -> int:
-    """Run the check; return 0, 1 if a stage failed, 5 without a GPU or where no stage could run, 130 after Ctrl-C."""
+    """Run the check; return 0, 1 if a stage failed, 5 without a GPU or where no stage could run, 130 after Ctrl-C.
+
+    With --merge: 0 if the report was written, whatever it says.
+    """
     try:
         options = parse(arguments)
+        if options.merge:
+            return merge(options)
         try:
             about = surroundings.environment(options.commit)
         except driver.DriverProblem as problem:
             raise BackendError(f"gpucheck: {problem}; there is nothing to check") from problem
-        about |= {"command": f"python -m pagnp.gpucheck {shlex.join(arguments)}".strip()}
+        about |= {"command": command_line(options), "every": options.every}
         about |= {"when": datetime.datetime.now().astimezone().isoformat(timespec="seconds")}
         document = Document(options.out, about)
     except PagnpError as error:
         print(error, file=sys.stderr)
         return error.exit_code
     return carry_out(options, document, command or functools.partial(stages.command, files=files_of(options)))
+
+
+def merge(options: argparse.Namespace) -> int:
+    """Write one report of several runs, and tell what is in it."""
+    document = files.merged([files.read(path) for path in options.merge])
+    make_folder(options.out)
+    files.write(options.out, document)
+    print("\n".join(summary(document)), flush=True)
+    return 0
 
 
 def carry_out(options: argparse.Namespace, document: Document, command: stages.Command) -> int:

@@ -43,7 +43,7 @@ def environment(commit: str | None = None) -> Json:
         "pagnp": pagnp.__version__,
         "commit": commit or git_commit(),
         "python": platform.python_version(),
-        "system": platform.platform(),
+        "system": " ".join((platform.system(), platform.release().partition("-")[0], platform.machine())),
         "cpu": cpu_name(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "packages": {name: found for name in PACKAGES if (found := version(name)) is not None},

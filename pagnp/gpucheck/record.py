@@ -31,6 +31,7 @@ class Record:
         found = self.checks.setdefault(name, {"count": 0, "failed": 0, "first": []})
         found["count"] += count
         found["failed"] += bool(problems)
+        found["count"] = max(found["count"], found["failed"])  # what died before its first case was looked at, too
         found["first"] += [problem[:LONGEST] for problem in problems[: FIRST - len(found["first"])]]
         self.save(now=bool(problems))
 

@@ -1,5 +1,7 @@
 """The Markdown of a check: what was run, what was reached, what was not looked at."""
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,14 +11,16 @@ from pagnp.gpucheck.markdown import table
 from pagnp.types import Json
 
 FAILED, LONGEST = "failed", 140  # characters of a reason in a table
+INSTALLED = re.compile(r'/[^"\s]*/site-packages/')  # where packages lay is of no use to a reader
 
 
 def markdown(document: Json) -> str:
     """Return the document of `python -m pagnp.gpucheck` as Markdown."""
     parts = [
-        ["# GPU check", ""],
-        _environment(document["environment"]),
+        _summary(document),
+        _environment(runs_of(document)),
         _stages(document["stages"]),
+        report_speed.targets(document["targets"]),
         _checks(document["stages"]),
         _kernels(document["stages"]),
         _repetition(document["stages"]),
@@ -27,13 +31,54 @@ def markdown(document: Json) -> str:
     return "\n".join(line for part in parts for line in part).rstrip() + "\n"
 
 
-def _environment(found):
+def runs_of(document: Json) -> list[Json]:
+    """Return the environments of the runs that a document is of."""
+    return document.get("runs") or [document["environment"]]
+
+
+def _summary(document):
+    gpus = "; ".join(dict.fromkeys(gpu["name"] for run in runs_of(document) for gpu in run["gpus"]))
+    stages = Counter(stage["status"] for stage in document["stages"])
+    checks = [check for stage in document["stages"] for check in stage.get("checks", {}).values()]
+    looked_at, failed = (sum(check[part] for check in checks) for part in ("count", "failed"))
+    verdicts = Counter(target["verdict"] for target in document["targets"])
+    lines = [
+        f"# The GPU backends on {gpus}",
+        "",
+        "Written by `python -m pagnp.gpucheck`; docs/GPU_CHECK.md says what each stage does and how times are taken.",
+        "",
+        f"* Stages: {_counted(stages)}.",
+        f"* Bits: {looked_at} rows, runs and layers were looked at, {failed} failed.",
+    ]
+    lines += [f"* Targets of speed: {_counted(verdicts)}."] if verdicts else []
+    if every := max(run.get("every", 1) for run in runs_of(document)) - 1:
+        lines += [
+            f"* **A quick try**: every {every + 1}th row and layer, small images. No proof, and no time to quote."
+        ]
+    return [*lines, ""]
+
+
+def _counted(counts):
+    return ", ".join(f"{count} {name}" for name, count in counts.items()) or "none"
+
+
+def _environment(runs):
+    """A row for each thing; where runs differ in it, their values one after the other."""
+    columns = [_environment_rows(run) for run in runs]
+    rows = []
+    for parts in zip(*columns, strict=True):
+        values = dict.fromkeys(str(value) for _, value in parts if value is not None)
+        rows.append((parts[0][0], "; ".join(values)))
+    return table(("", ""), rows)
+
+
+def _environment_rows(found):
     gpus = [
         f"{gpu['name']} (sm_{gpu['capability'].replace('.', '')}, {gpu['memory'] / 2**30:.1f} GiB)"
         for gpu in found["gpus"]
     ]
     smi = ", ".join(f"{name} {value}" for name, value in found["nvidia-smi"].items())
-    rows = [
+    return [
         ("GPU", "; ".join(gpus)),
         ("driver, CUDA of the driver, NVRTC", f"{found['driver']}, {found['cuda']}, {found['nvrtc']}"),
         ("as nvidia-smi says (nothing was set)", smi or "not there"),
@@ -45,7 +90,6 @@ def _environment(found):
         ("command", found.get("command")),
         ("when, how long", f"{found.get('when')}, {found.get('seconds', 0):.0f} s"),
     ]
-    return table(("", ""), rows)
 
 
 def _stages(stages):
@@ -79,7 +123,7 @@ def _kernels(stages: Sequence[Json]) -> list[str]:
         if counts:
             missing = [name for name in names if name not in counts]
             told = f"never: {', '.join(missing)}" if missing else "none was left out"
-            lines.append(f"Kernels of {backend}: {len(names) - len(missing)} of {len(names)} launched; {told}.")
+            lines.append(f"* Kernels of {backend}: {len(names) - len(missing)} of {len(names)} launched; {told}.")
     return [*lines, ""] if lines else []
 
 
@@ -121,5 +165,5 @@ def _failure_lines(stages: Sequence[Mapping[str, Any]]) -> Iterator[str]:
         if stage["status"] == FAILED and stage.get("log"):
             yield f"{stage['name']}, {stage['backend']}: {stage['reason']}; the end of what it printed:"
             yield ""
-            yield from (f"    {line}" for line in stage["log"])
+            yield from (f"    {INSTALLED.sub('', line)}" for line in stage["log"])
             yield ""

@@ -1,5 +1,6 @@
 """The tables of the speed stages, in Markdown."""
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -7,12 +8,12 @@ from pagnp.gpucheck.markdown import table
 from pagnp.types import Json
 
 TOP = 15  # steps of a profile that are listed
+DOUBTFUL = 1.05  # reached by a step, of the measured peaks: more than noise
 
 
 def parts(document: Json) -> Iterator[list[str]]:
-    """Yield the lines of targets, convolutions, networks and profiles."""
+    """Yield the lines of convolutions, networks and profiles."""
     values = speed_values(document["stages"])
-    yield _targets(document["targets"])
     convs = values.get("convs", [])
     for batch in dict.fromkeys(row["batch"] for row in convs):
         yield _convs([row for row in convs if row["batch"] == batch], batch)
@@ -23,7 +24,8 @@ def parts(document: Json) -> Iterator[list[str]]:
             yield _profile(profile, name, section["batch"])
     if "latency" in values:
         found = _ms(values["latency"])
-        yield [f"A whole call at batch 1, from pixels in the host's memory to labels there: {found} ms.", ""]
+        size = "x".join(map(str, values["latency"]["size"]))
+        yield [f"A whole call on an image of {size}, from pixels in the host's memory to labels there: {found} ms.", ""]
 
 
 def speed_values(stages: Sequence[Json]) -> Json:
@@ -35,12 +37,13 @@ def speed_values(stages: Sequence[Json]) -> Json:
     return found
 
 
-def _targets(targets):
+def targets(found: Sequence[Json]) -> list[str]:
+    """Return the table of the targets."""
     rows = [
         (t["name"], t["wanted"], "" if t["measured"] is None else f"{t['measured']:.3f}", t["verdict"], t["detail"])
-        for t in targets
+        for t in found
     ]
-    return ["## Targets", "", *table(("what", "wanted", "measured", "", "detail"), rows)]
+    return ["## Targets", "", *table(("what", "wanted", "measured", "verdict", "detail"), rows)] if rows else []
 
 
 def _convs(rows, batch):
@@ -68,8 +71,7 @@ def _convs(rows, batch):
     return [
         f"## Convolutions of ResNet-50 at output stride 8, 480x640, batch {batch}",
         "",
-        f"Peak {peaks['gflops'] / 1e3:.1f} TFLOP/s of fp32 multiply-adds, memory {peaks['gbytes']:.0f} GB/s, "
-        "measured in the same rounds. Ours with norm and relu; torch's convolution alone; sgemm: the product alone.",
+        f"{_peaks(peaks)} Ours with norm and relu; torch's convolution alone; sgemm: the product alone.",
         "",
         *table(head, body),
         f"Every tile kernel, ms at batch {batch}; * chosen:",
@@ -87,8 +89,14 @@ def _tile(row, name):
 def _kernels(found):
     if not found:
         return []
-    rows = [(layer, ", ".join(names)) for layer, names in found.items()]
+    rows = [(layer, ", ".join(short(name) for name in names)) for layer, names in found.items()]
     return ["Kernels of cuDNN's choice in torch, batch 8:", "", *table(("layer", "kernels"), rows)]
+
+
+def short(kernel: str) -> str:
+    """Return the name of a kernel without its result, namespaces, template arguments and parameters."""
+    name = kernel.partition("(")[0] if "<" not in kernel.partition("(")[0] else kernel.partition("<")[0]
+    return re.sub(r"^void |\w+::", "", name).strip()
 
 
 def _network(section):
@@ -124,11 +132,17 @@ def _network(section):
         ]
         for p in section["peers"]
     ]
-    title = f"## PAG-ResNet-50, 480x640, batch {section['batch']}" + (
+    title = f"## PAG-ResNet-50, {'x'.join(map(str, section['size']))}, batch {section['batch']}" + (
         f", with {section['with']}" if "with" in section else ""
     )
-    notes = [f"{peer['name']}: {peer['detail']}" for peer in section["peers"]]
-    return [title, "", *table(head, body), *notes, ""]
+    notes = [f"* {peer['name']}: {peer['detail']}" for peer in section["peers"]]
+    notes += ["* kept: pixels of the gated layers that are computed; MiB: what a run holds, weights and input left out"]
+    return [title, "", _peaks(section["peaks"]), "", *table(head, body), *notes, ""]
+
+
+def _peaks(peaks):
+    rates = f"Peak {peaks['gflops'] / 1e3:.1f} TFLOP/s of fp32 multiply-adds, memory {peaks['gbytes']:.0f} GB/s"
+    return f"{rates}, measured in the same rounds."
 
 
 def _profile(profile, name, batch):
@@ -158,7 +172,10 @@ def _profile(profile, name, batch):
     ]
     return [
         f"Where the time goes, {name}, batch {batch}: {whole * 1e3:.2f} ms in {len(profile['steps'])} steps, one after "
-        "the other on the GPU. Reached: share of what the peaks allow for the work and the bytes of the steps.",
+        "the other on the GPU. Reached: share of what the peaks allow for the work and the bytes of the steps"
+        + (
+            ", which were measured too low, as beside another process." if max(map(_reached, steps)) > DOUBTFUL else "."
+        ),
         "",
         *table(("kind", "steps", "ms", "of all", "GMAC", "reached"), kinds),
         *table(("step", "kind", "ms", "of all", "bound", "reached"), slow),

@@ -33,16 +33,17 @@ def main(arguments: list[str]) -> int:
 
         cupy.cuda.set_allocator(None)  # no pool: the checker must see where an array ends
     end = time.monotonic() + seconds
-    print(f"{CASES_DONE}{check(get_backend(name), lambda: time.monotonic() < end)}", flush=True)
+    check(get_backend(name), lambda: time.monotonic() < end)
     return 0
 
 
 def check(backend: Backend, goes_on: Callable[[], bool]) -> int:
-    """Run the cases; return how many. Raises AssertionError if one has wrong bits."""
-    done, reference = 0, get_backend("numpy").kernels
-    kernels = device_kernels(backend, margin=0)
-    for case, tiles in cases(backend):
+    """Run the cases and tell how far it is; return how many. Raises AssertionError if one has wrong bits."""
+    done, reference, chosen = 0, get_backend("numpy").kernels, list(cases(backend))
+    kernels, wanted = device_kernels(backend, margin=0), len(chosen) + 1  # with the network
+    for case, tiles in chosen:
         if not goes_on():
+            _tell(done, wanted)
             return done
         want, _ = runcase.run(case, reference)
         with only(backend.arrays, tiles):
@@ -51,9 +52,14 @@ def check(backend: Backend, goes_on: Callable[[], bool]) -> int:
         assert not problems and compare(out[place], want[place]).count == 0, f"{case}: {problems}"
         done += 1
         if done % TICK == 0:
-            print(f"{CASES_DONE}{done}", flush=True)
+            _tell(done, wanted)
     assert not (wrong := sample.differing(backend)), wrong
-    return done + 1
+    _tell(wanted, wanted)
+    return wanted
+
+
+def _tell(done, wanted):
+    print(f"{CASES_DONE}{done} of {wanted}", flush=True)
 
 
 def cases(backend: Backend) -> Iterator[tuple[Case, tuple[Tile, ...]]]:

@@ -69,6 +69,10 @@ def measure(job: Job, convs: Convs, others: dict[str, Any], layers: list[Layer])
                 more = replace(convs, peers=convs.peers | extra, others=others if whole else {}, rounds=rounds)
                 found = row(more, layer, n)
                 job.record.check("bits of every tile at full size", found.pop("wrong"), max(1, len(found["tiles"])))
+                for name, reason in found["skipped"].items():
+                    job.record.skip(f"{name}, {layer.name}, batch {n}", reason)
+                for other, error in found.pop("failed").items():
+                    job.record.check(f"launches of {other}", [f"{other}, {layer.name}, batch {n}: {error}"])
                 rows.append(found)
                 job.record.put("convs", rows)
 

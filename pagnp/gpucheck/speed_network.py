@@ -49,12 +49,12 @@ def run_network(job: Job, graph: Graph, size: tuple[int, int], machine: tuple[An
             plan = model.run(x).plan
             subjects = [DeviceWay(model, x, way) for way in gpu_network.ways(graph, plan, KEEPS, KINDS)]
             peers = quick_peers(job, graph, x)
-            sections.append(section(subjects, peers, machine, events, ROUNDS, LEAST))
+            sections.append(section(subjects, peers, machine, events, ROUNDS, LEAST) | {"size": list(size)})
             job.record.put("network", sections)
             _bits_and_profiles(job, graph, x, subjects, machine, events, sections)
             del subjects
     with job.record.attempt("latency from host to host"):
-        job.record.put("latency", latency(graph, job.backend, size))
+        job.record.put("latency", latency(graph, job.backend, size) | {"size": list(size)})
     for n in BATCHES:
         with job.record.attempt(f"torch.compile, batch {n}"):
             _compiled_section(job, model, graph, size, n, machine, events, sections)
@@ -117,7 +117,7 @@ def _compiled_section(job, model, graph, size, n, machine, events, sections):
         return
     dense = DeviceWay(model, x, Way("dense", {"dense": True}))
     found = section([dense], [peer], machine, events, ROUNDS, LEAST)
-    sections.append(found | {"with": name})
+    sections.append(found | {"size": list(size), "with": name})
     job.record.put("network", sections)
 
 

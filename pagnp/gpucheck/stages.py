@@ -13,7 +13,7 @@ BACKENDS = ("cupy", "numba-cuda")
 class Stage:
     """One stage on one backend.
 
-    group    what --only picks it by
+    group    what --only picks it by, beside its name
     seconds  that it plans with; GRACE later it is stopped
     wave     stages of the same wave run side by side
     """
@@ -31,13 +31,15 @@ class Stage:
 
 
 # Correctness first, all processes at once: they also disturb each other, which is wanted. Times last, alone. The numba
-# stages are longer: each process compiles its kernels anew. The last stage takes what the others have left.
+# stages are longer, for its compiler; its sanitizer comes when the kernels are on disk. The networks wait for the CPU's
+# kernels to be compiled on a new machine. The last stage takes what the others have left.
 STAGES = (
-    Stage("conformance", "cupy", 80, 1, "conformance"),
-    Stage("conformance", "numba-cuda", 130, 1, "conformance"),
-    Stage("sanitizer", "cupy", 110, 1, "sanitizer"),
-    Stage("networks", "cupy", 40, 2, "networks"),
-    Stage("networks", "numba-cuda", 65, 2, "networks"),
+    Stage("conformance", "cupy", 150, 1, "conformance"),
+    Stage("conformance", "numba-cuda", 150, 1, "conformance"),
+    Stage("sanitizer", "cupy", 150, 1, "sanitizer"),
+    Stage("sanitizer", "numba-cuda", 75, 2, "sanitizer"),
+    Stage("networks", "cupy", 65, 2, "networks"),
+    Stage("networks", "numba-cuda", 75, 2, "networks"),
     Stage("repetition", "cupy", 40, 3, "repetition"),
     Stage("repetition", "numba-cuda", 40, 3, "repetition"),
     Stage("speed-convs", "cupy", 100, 4, "speed"),
@@ -47,12 +49,15 @@ STAGES = (
 Command = Callable[[Stage, float, Path], list[str]]
 
 
-def chosen(groups: Sequence[str], backends: Sequence[str]) -> list[Stage]:
-    """Return the stages of these groups and backends; with none of a kind named, all."""
+NAMES = tuple(dict.fromkeys((*GROUPS, *(stage.name for stage in STAGES))))
+
+
+def chosen(names: Sequence[str], backends: Sequence[str]) -> list[Stage]:
+    """Return the stages of these groups or names and backends; with none of a kind named, all."""
     return [
         stage
         for stage in STAGES
-        if (not groups or stage.group in groups) and (not backends or stage.backend in backends)
+        if (not names or stage.group in names or stage.name in names) and (not backends or stage.backend in backends)
     ]
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pagnp.gpucheck.speed_network import COMPILED, EAGER, GRAPHS, REDUCED
+from pagnp.gpucheck.speed_network import COMPILED, EAGER, GRAPHS, REDUCED, SIZE
 from pagnp.types import Json
 
 REACHED, MISSED, OPEN = "reached", "missed", "not measured"
@@ -38,7 +38,8 @@ class Target:
 
 def targets(values: Mapping[str, Any]) -> list[Target]:
     """Return all targets; `values` has "convs", "cudnn kernels", "network" of the stages, where they were measured."""
-    convs, sections = values.get("convs") or [], values.get("network") or []
+    convs = values.get("convs") or []
+    sections = [section for section in values.get("network") or [] if tuple(section["size"]) == SIZE]  # no quick try's
     return [
         *_peak_shares(convs),
         _cudnn(convs, values.get("cudnn kernels") or {}),
@@ -53,7 +54,7 @@ def _peak_shares(convs: Iterable[Json]) -> Iterator[Target]:
     for name in BIG:
         found = {row["batch"]: row["share_of_peak"] for row in convs if row["layer"].startswith(name)}
         found = {batch: share for batch, share in found.items() if batch >= 8}
-        least = min(found.values()) if found else None
+        least = min(found.values()) if 8 in found else None  # a larger batch alone reaches nothing
         detail = ", ".join(f"batch {batch}: {share:.1%}" for batch, share in sorted(found.items()))
         yield Target(f"conv {name}, batch 8 and more", wanted, least, least is not None and least >= PEAK_SHARE, detail)
 

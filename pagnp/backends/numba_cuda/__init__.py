@@ -5,8 +5,11 @@ Importing it needs neither a GPU nor the package numba-cuda; `make` does.
 
 import importlib.metadata
 import importlib.util
+import re
+from typing import Any
 
 import numba
+import numpy as np
 
 from pagnp.backends.base import Backend
 from pagnp.backends.gpu import driver, table
@@ -27,20 +30,29 @@ def make(threads: int | None = None) -> Backend:
         driver.require(NUMBA)  # first: who has no GPU need not install numba-cuda to hear so
     if importlib.util.find_spec("numba_cuda") is None:  # Numba's own numba.cuda is older, and on its way out
         raise BackendError(f"backend '{NUMBA}': numba-cuda is not installed; {_INSTALL}")
-    try:
-        from numba import cuda
-    except ImportError as error:
-        raise BackendError(f"backend '{NUMBA}': cannot import numba.cuda ({_line(error)}); {_INSTALL}") from error
+    cuda = _imported("numba.cuda")
     if simulated:
-        from pagnp.backends.numba_cuda.simulator import simulated_device
-
-        device = simulated_device()
+        device = _imported("pagnp.backends.numba_cuda.simulator").simulated_device()
     else:
         _require_numba(cuda)
-        from pagnp.backends.numba_cuda.device import current_device
-
-        device = current_device()
+        _imported("numba.cuda.cudaimpl")  # Numba does it for its first kernel: what fails there is better told now
+        device = _imported("pagnp.backends.numba_cuda.device").current_device()
     return Backend(NUMBA, table(device), 1, device)
+
+
+def _imported(module: str) -> Any:
+    """Return the module, numba.cuda or what needs it; an exception of any kind becomes a BackendError."""
+    try:
+        return importlib.import_module(module)
+    except Exception as error:
+        missing = re.search(r"module 'numpy' has no attribute '(\w+)'", str(error))
+        if missing is None:
+            why = f"cannot import {module} ({type(error).__name__}: {_line(error)}); {_INSTALL}"
+        else:
+            numba_cuda, numpy = importlib.metadata.version("numba-cuda"), ".".join(np.__version__.split(".")[:2])
+            needed = f"does not work with NumPy {numpy} (it needs np.{missing[1]}); pip install 'numpy<{numpy}'"
+            why = f"numba-cuda {numba_cuda} {needed}"
+        raise BackendError(f"backend '{NUMBA}': {why}") from error
 
 
 def _require_numba(cuda):

@@ -1,4 +1,4 @@
-"""Colour maps: two 256-row tables and the colours of classes that bring none.
+"""Colour maps: three 256-row tables and the colours of classes that bring none.
 
 VIRIDIS and MAGMA are the maps of matplotlib (Nathaniel J. Smith, Stefan van der Walt and Eric Firing; CC0 1.0,
 https://github.com/BIDS/colormap), rounded to 8 bits.
@@ -46,6 +46,7 @@ _MAGMA = bytes.fromhex(
 TABLES = {
     "viridis": np.frombuffer(_VIRIDIS, np.uint8).reshape(256, 3),
     "magma": np.frombuffer(_MAGMA, np.uint8).reshape(256, 3),
+    "grey": np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, axis=1),
 }
 GOLDEN_RATIO = 0.6180339887  # steps of the hue: neighbours in the list stay far apart on the circle
 

@@ -1,6 +1,8 @@
-"""Put a legend beside a picture: rows of colour and text, or a scale with ticks."""
+"""What the colours of a picture mean, and that put beside it: rows of colour and text, or a scale with ticks."""
 
 import math
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -11,6 +13,42 @@ BACKGROUND = (250, 250, 250)
 INK = (30, 30, 30)
 FRAME = (150, 150, 150)
 SMALLEST_SIDE = 320  # pictures below are shown larger, so that the legend's text has room
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A colour, a text and a share as text for each thing that a picture shows: [((r, g, b), text, share)]."""
+
+    rows: list[tuple[Any, str, str]]
+
+    @property
+    def joined(self) -> list[tuple[Any, str]]:
+        """The rows with text and share as one, as `with_rows` takes them."""
+        return [(colour, f"{text}  {share}") for colour, text, share in self.rows]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The colour map `name` from low to high."""
+
+    low: float
+    high: float
+    name: str
+
+
+@dataclass(frozen=True)
+class Steps:
+    """One colour for each of the numbers 0, 1, 2 ...: (count, 3) uint8."""
+
+    colours: Any
+
+
+@dataclass(frozen=True)
+class Directions:
+    """The colours of unit vectors."""
+
+
+Legend: TypeAlias = Rows | Scale | Steps | Directions
 
 
 def with_rows(picture, rows, title):

@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from pagnp import colormaps, legends, pictures
+from pagnp import legends, panels, pictures
 from pagnp.files import make_folder, write_atomic
+from pagnp.panels import palette_of
 from pagnp.result import Result
 from pagnp.types import Pixels
 
-KINDS = ("labels", "overlay", "depth", "normals", "boundary", "ponder", "masks", "rates", "npz")
-DEFAULT_KINDS = KINDS[:-1]
+KINDS = ("labels", "overlay", "depth", "normals", "boundary", "ponder", "masks", "rates", "figure", "npz")
+DEFAULT_KINDS = KINDS[:-2]
 TASKS = {
     "labels": "segmentation",
     "overlay": "segmentation",
@@ -42,8 +43,11 @@ class Output:
     encode: Callable[[Result, Pixels], bytes | None]
 
 
-def planned(graph, kinds):
-    """Return the Outputs that a model with `graph` gives for `kinds` (names out of KINDS)."""
+def planned(graph, kinds, settings=()):
+    """Return the Outputs that a model with `graph` gives for `kinds` (names out of KINDS).
+
+    settings  [(name, value)] of the run, for the last line of a figure
+    """
     found = []
     for kind in kinds:
         if kind in TASKS:
@@ -54,16 +58,13 @@ def planned(graph, kinds):
             names = graph.gates()
             found += [Output("masks", f"mask.{plain_name(name)}.png", _mask(graph, name)) for name in names]
         elif kind == "rates":
-            pools = multipool_rates(graph).items()
-            found += [Output("rates", f"rate.{plain_name(name)}.png", _rates(graph, name, r)) for name, r in pools]
+            names = graph.multipools()
+            found += [Output("rates", f"rate.{plain_name(name)}.png", _rates(graph, name)) for name in names]
+        elif kind == "figure":
+            found.append(Output("figure", "figure.png", _figure(graph, settings)))
         elif kind == "npz":
             found.append(Output("npz", "npz", _npz))
     return found
-
-
-def multipool_rates(graph):
-    """Return MultiPool's gate name -> its list of rates, in mask-channel order."""
-    return {name: list(graph.nodes[name].attrs["rates"]) for name in graph.multipools()}
 
 
 def plain_name(name):
@@ -126,30 +127,18 @@ def _head_outputs(graph, kind):
     return found
 
 
-def head_palette(head, labels):
-    """Return the colours of a head's classes, its own or generated ones: (classes, 3) uint8."""
-    if head.get("palette"):
-        return np.asarray(head["palette"], np.uint8)
-    return colormaps.class_palette(max(len(head.get("classes") or ()), int(labels.max()) + 1))
-
-
 def _labels(head):
     def encode(result, image):
         labels = result.outputs[head["name"]]
-        return _png(pictures.label_image(labels, head_palette(head, labels)))
+        return _png(pictures.label_image(labels, palette_of(head, labels)))
 
     return encode
 
 
 def _overlay(head):
     def encode(result, image):
-        labels = result.outputs[head["name"]]
-        palette, names = head_palette(head, labels), head.get("classes") or ()
-        rows = [
-            (palette[label], f"{names[label] if label < len(names) else f'class {label}'}  {_percent(share)}")
-            for label, share in pictures.present_classes(labels)
-        ]
-        return _png(legends.with_rows(pictures.overlay(image, labels, palette), rows, head["name"]))
+        panel = panels.classes(head, result.outputs[head["name"]], image)
+        return _png(legends.with_rows(panel.paint(image.shape[:2]), panel.legend.joined, head["name"]))
 
     return encode
 
@@ -166,11 +155,10 @@ def _depth(head):
 
 def _depth_colour(head):
     def encode(result, image):
-        depth = result.outputs[head["name"]]
-        low, high = pictures.value_range(depth)
+        panel = panels.depth(head, result.outputs[head["name"]])
         title = f"{head['name']} ({head['unit']})" if head.get("unit") else head["name"]
-        picture = pictures.colour_map(depth, low, high, "viridis")
-        return _png(legends.with_scale(picture, low, high, "viridis", title))
+        scale = panel.legend
+        return _png(legends.with_scale(panel.paint(image.shape[:2]), scale.low, scale.high, scale.name, title))
 
     return encode
 
@@ -184,32 +172,38 @@ def _boundary(head):
 
 
 def _ponder(result, image):
-    gates = result.gate_count
-    if not gates:  # all gates are soft
+    if not result.gate_count:  # all gates are soft
         return None
-    picture, colours = pictures.counts(result.ponder, gates)
-    rows = [(colours[count], str(count)) for count in range(gates, -1, -1)]
-    return _png(legends.with_rows(picture, rows, f"gates computed, of {gates}"))
+    panel = panels.ponder(result)
+    colours = panel.legend.colours
+    rows = [(colours[count], str(count)) for count in range(result.gate_count, -1, -1)]
+    return _png(legends.with_rows(panel.paint(image.shape[:2]), rows, f"gates computed, of {result.gate_count}"))
 
 
 def _mask(graph, name):
     def encode(result, image):
         if name not in result.masks:  # a soft gate decides nothing
             return None
-        return _png(Image.fromarray(pictures.mask(_at_image(graph, result.masks[name], image))))
+        return _png(Image.fromarray(panels.mask(graph, result, name).paint(image.shape[:2])))
 
     return encode
 
 
-def _rates(graph, name, rates):
+def _rates(graph, name):
     def encode(result, image):
         if name not in result.rates:
             return None
-        order = sorted(set(rates))
-        chosen = result.rates[name]
-        picture, colours = pictures.categories(_at_image(graph, chosen, image), order)
-        texts = [f"rate {rate}  {_percent(float(np.mean(chosen == rate)))}" for rate in order]
-        return _png(legends.with_rows(picture, list(zip(colours, texts, strict=True)), name))
+        panel = panels.rates(graph, result, name)
+        return _png(legends.with_rows(panel.paint(image.shape[:2]), panel.legend.joined, name))
+
+    return encode
+
+
+def _figure(graph, settings):
+    def encode(result, image):
+        from pagnp import figure
+
+        return _png(figure.draw(graph, result, image, settings))
 
     return encode
 
@@ -221,16 +215,6 @@ def _npz(result, image):
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
     return content.getvalue()
-
-
-def _at_image(graph, values, image):
-    """Bring a feature-map-sized array to image size: nearest over the padded input, then cropped."""
-    h, w = image.shape[:2]
-    return pictures.resize_nearest(values, *graph.padded_size((h, w)))[:h, :w]
-
-
-def _percent(share):
-    return f"{100 * share:.1f} %" if share >= 0.001 else "< 0.1 %" if share else "0 %"
 
 
 def _png(picture, **text):

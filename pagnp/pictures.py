@@ -37,10 +37,44 @@ def to_u8(values):
 
 
 def resize_nearest(array, height, width):
-    """Repeat or drop the pixels of `array` (h, w, ...) to (height, width, ...)."""
-    rows = np.arange(height) * array.shape[0] // height
-    columns = np.arange(width) * array.shape[1] // width
+    """Repeat or drop the pixels of `array` (h, w, ...) to (height, width, ...); none is copied if it has that size."""
+    return sample_nearest(array, array.shape[:2], array.shape[:2], (height, width))
+
+
+def sample_nearest(array, padded, size, shown):
+    """Return what `array` (h', w', ...), a map of a network's input, says of the image: (*shown, ...).
+
+    padded  (h, w) of the input; size: of the image at its top left; shown: (h, w) of the picture of it
+    """
+    if array.shape[:2] == padded == size == shown:
+        return array
+    rows, columns = (np.arange(shown[i]) * size[i] // shown[i] * array.shape[i] // padded[i] for i in (0, 1))
     return array[rows][:, columns]
+
+
+def resize_smooth(picture, height, width):
+    """Return `picture`, (h, w) or (h, w, 3) uint8, at (height, width), each of its pixels counted; none is copied if it
+    has that size.
+    """
+    h, w = picture.shape[:2]
+    if (h, w) == (height, width):
+        return picture
+    block = min(h // height, w // width) // 2
+    if block > 1:  # Pillow takes four bytes a pixel: too much of a large image
+        picture = _block_means(picture, block)
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _block_means(picture, block):
+    """Mean colour of every block x block pixels; the last ones of a row and of a column may be smaller."""
+    h, w = picture.shape[:2]
+    rows, columns = np.arange(0, h, block), np.arange(0, w, block)
+    sums = np.array(
+        [np.add.reduceat(picture[y : y + block].sum(axis=0, dtype=np.uint32), columns, axis=0) for y in rows]
+    )
+    counts = np.outer(np.diff(rows, append=h), np.diff(columns, append=w))
+    counts = counts.reshape(counts.shape + (1,) * (picture.ndim - 2))
+    return ((sums + counts // 2) // counts).astype(np.uint8)
 
 
 def label_image(labels, palette):

@@ -97,6 +97,17 @@ def test_resize_nearest_keeps_corners(size):
     assert out[0, 0] == 0 and (min(size) < 3 or out[-1, -1] == 5)
 
 
+@pytest.mark.parametrize("size", [(1, 1), (9, 30), (40, 40), (641, 479), (1300, 90)])
+def test_resize_smooth_keeps_the_mean(size):
+    picture = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
+    for shown in ((10, 8), (64, 64)):
+        small = pictures.resize_smooth(picture, *shown)
+        assert small.shape == (*shown, 3) and small.dtype == np.uint8
+        assert np.abs(small.mean(axis=(0, 1)) - picture.mean(axis=(0, 1))).max() < 12
+        assert np.array_equal(pictures.resize_smooth(picture[..., 0], *shown), small[..., 0])
+    assert pictures.resize_smooth(picture, *size) is picture
+
+
 def test_class_palette_is_distinct_and_stable():
     palette = colormaps.class_palette(64)
     assert len(np.unique(palette, axis=0)) == 64
@@ -131,7 +142,7 @@ def test_ticks_are_round_inside_and_distinct(low, high):
     assert out.size[0] > 320 * 30 // 40
 
 
-@pytest.mark.parametrize("name", ["viridis", "magma"])
+@pytest.mark.parametrize("name", ["viridis", "magma", "grey"])
 def test_tables_are_whole_and_grow_lighter(name):
     table = colormaps.TABLES[name].astype(np.float64)
     luminance = table @ [0.2126, 0.7152, 0.0722]

@@ -48,8 +48,12 @@ DECISIONS = ("ponder", "masks", "rates")  # the kinds that tell what gates decid
     help="Compute in bands of so many rows: the same bits, less memory. Default: only where memory is short.",
 )
 @click.option(
-    "--save", default=",".join(outputs.DEFAULT_KINDS), metavar="KINDS", help="What to write; default: all but npz."
+    "--save",
+    default=",".join(outputs.DEFAULT_KINDS),
+    metavar="KINDS",
+    help="What to write; default: all but figure, npz.",
 )
+@click.option("--figure", is_flag=True, help="Write one picture of it all, too: as if figure were in --save.")
 @click.option("--receipt", "receipt_file", metavar="FILE", help="Write the digests of every layer, for pagnp verify.")
 @json_option
 @seed_option
@@ -59,24 +63,24 @@ DECISIONS = ("ponder", "masks", "rates")  # the kinds that tell what gates decid
     help="For all gates, instead of the file's.",
 )
 @debug_option
-def command(weights, arch, images, out, overwrite, backend, threads, save, receipt_file, as_json, **call):
+def command(weights, arch, images, out, overwrite, backend, threads, save, figure, receipt_file, as_json, **call):
     """Run a model on IMAGES (files or folders) and write its maps as pictures.
 
     \b
     Kinds to --save: labels, overlay, depth, normals, boundary, ponder (how many
     gates computed each pixel), masks (one per gate), rates (chosen by each
-    MultiPool), npz (the raw arrays).
+    MultiPool), figure (all of these in one picture), npz (the raw arrays).
 
     On stdout: height and width, seconds, dense and executed GMACs, the share of
     the gated convolutions that was computed, and the digest of each image.
     """
     if call["budget"] is not None and call["threshold"] is not None:
         raise UsageError("run: --budget and --threshold exclude each other; give one of them")
-    kinds = parse_kinds(save)
+    kinds = parse_kinds(save, figure)
     check_out(out)
     out = Path(out)
     model = load_model(weights, arch, backend, threads)
-    files = outputs.planned(model.graph, kinds)
+    files = outputs.planned(model.graph, kinds, settings(weights, call))
     note_missing(kinds, files, save, call["gate_mode"])
     failures = Failures()
     paths = collect(images, out, failures)
@@ -164,13 +168,22 @@ class Failures:
         self.exit_code = max(self.exit_code, code)
 
 
-def parse_kinds(text):
-    """Return the kinds of --save in their usual order. Raises UsageError on an unknown one."""
-    asked = [part.strip() for part in text.split(",") if part.strip()]
+def parse_kinds(text, figure=False):
+    """Return the kinds of --save, and of --figure, in their usual order. Raises UsageError on an unknown one."""
+    asked = [part.strip() for part in text.split(",") if part.strip()] + ["figure"] * figure
     unknown = [kind for kind in asked if kind not in outputs.KINDS]
     if unknown or not asked:
         raise UsageError(f"run: --save {', '.join(unknown) or 'nothing'}: choose from {', '.join(outputs.KINDS)}")
     return [kind for kind in outputs.KINDS if kind in asked]
+
+
+def settings(weights, call):
+    """Return [(name, value)] of what a figure tells of the command: the model's file and the options in force."""
+    found = [("model", Path(weights).name)]
+    given = [name for name in ("budget", "gate_mode", "tile") if call[name] is not None]
+    given += ["seed"] if call["seed"] else []
+    found += [(name.replace("_", " "), f"{call[name]}") for name in given]
+    return found + [(name, "on") for name in ("flip", "dense") if call[name]]
 
 
 def note_missing(kinds, files, save, gate_mode):

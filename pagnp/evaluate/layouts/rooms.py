@@ -43,7 +43,7 @@ def read_scene(path: Path) -> Scene:
         with Archive(path) as archive:
             for kind in SHAPES:
                 _check(path, kind, archive.entries.get(kind))
-            scene = {kind: archive.read(kind) for kind in SHAPES}
+            scene = {kind: archive.read(kind).copy() for kind in SHAPES}
     except ModelFileError as error:  # of any NPZ file; it names the file
         raise GroundTruthError(str(error)) from error
     for kind in ("boundary", "depth", "normals"):

@@ -102,8 +102,7 @@ def _work(work):
         lines += _paragraph("kept by gate: ", [(gate, _with_unit(s["mean"], "%")) for gate, s in work["kept"].items()])
     for pool, shares in work["rates"].items():
         lines += _paragraph(f"rates of {pool}: ", [(rate, _with_unit(share, "%")) for rate, share in shares.items()])
-    lines.append(f"seconds per image: {work['seconds']['median']:.4f} (median), {work['seconds']['mean']:.4f} (mean)")
-    return [*lines, f"digest: {work['digest']}"]
+    return [*lines, f"seconds per image: {work['seconds']['median']:.4f}", f"digest: {work['digest']}"]
 
 
 def _scene(scene):

@@ -132,19 +132,12 @@ def scored_heads(model: Model, truth: GroundTruth, tasks: Collection[str] = ()) 
 def _score_of(head, model, truth, thresholds, suppressed, threads):
     """Return the Score that a head's task asks for."""
     if head["task"] == "segmentation":
-        names, known = head.get("classes"), _channels(model, head)
+        names, known = head.get("classes"), model.graph.infer()[model.graph.outputs[head["output"]]].c
         check_classes(head["name"], known, names, truth.classes)
         return _SegmentationScore(known, list(names or truth.classes or map(str, range(known))))
     if head["task"] == "boundary":
         return _BoundaryScore(thresholds, suppressed, threads)
     return Depth() if head["task"] == "depth" else Normals()
-
-
-def _channels(model, head):
-    """Return how many channels a head's output has."""
-    node = model.graph.outputs[head["output"]]
-    size = model.graph.padded_size((64, 64))  # of any image: channels do not depend on it
-    return int(next(layer["shape"][-1] for layer in model.plan(size).layers if layer["name"] == node))
 
 
 def _score_scene(model, truth, name, scene, heads, scores, work, options):

@@ -53,7 +53,7 @@ def ignored_label(labels: Array) -> int:
 
 def read_rgb(path: Path) -> Array:
     """Read an image file as (h, w, 3) uint8. Raises ImageError."""
-    return load_image(path).pixels
+    return load_image(path).pixels.copy()  # Pillow's own memory is read-only
 
 
 def read_grey(path: Path, bits: int = 8) -> Array:

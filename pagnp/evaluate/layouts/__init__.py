@@ -22,6 +22,13 @@ def open_truth(root: FilePath, layout: str = "auto", split: str | None = None) -
     root = Path(root)
     if not root.is_dir():
         raise GroundTruthError(f"{root}: no such folder; give the folder of a data set")
+    try:
+        return _open(root, layout, split)
+    except OSError as error:
+        raise GroundTruthError(f"{root}: cannot be read ({error}); check its permissions") from error
+
+
+def _open(root, layout, split):
     layout = detect(root) if layout == "auto" else layout
     if layout == "camvid":
         return camvid.open_split(root, split or SPLIT)
@@ -32,8 +39,7 @@ def open_truth(root: FilePath, layout: str = "auto", split: str | None = None) -
         return panorama.open_folder(root)
     if layout == "rooms":
         return rooms.open_split(root, split or (None if _has_rooms(root) else SPLIT))
-    parts = any((root / "images" / name).is_dir() for name in (split or SPLIT,))
-    return folders.open_folders(root, split or (SPLIT if parts else None))
+    return folders.open_folders(root, split or (SPLIT if (root / "images" / SPLIT).is_dir() else None))
 
 
 def detect(root: Path) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from pagnp.errors import GroundTruthError, ModelFileError
+from pagnp.evaluate.classnames import read_classes
 from pagnp.evaluate.groundtruth import GroundTruth, Scene, same_size
 from pagnp.image import MAX_PIXELS
 from pagnp.npzfile import Archive
@@ -34,7 +35,8 @@ def open_split(root: Path, split: str | None) -> GroundTruth:
     names = sorted(path.name for path in folder.iterdir() if is_scene(path))
     if not names:
         raise GroundTruthError(f"{folder}: no scenes; render some with examples/rooms/make.py --out {folder}")
-    return GroundTruth("rooms", names, KINDS, lambda name: read_scene(folder / name), lambda name: folder / name)
+    classes = read_classes(folder, root)
+    return GroundTruth("rooms", names, KINDS, lambda name: read_scene(folder / name), folder.joinpath, classes)
 
 
 def read_scene(path: Path) -> Scene:

@@ -78,11 +78,12 @@ class Boundaries:
         self.at_best = np.zeros(4, np.int64)
 
     def add(self, counts: Array) -> dict[str, float]:
-        """Add an image's counts (of `count_matches`) and return its own best F and threshold."""
+        """Add an image's counts (of `count_matches`) and return its best F with its threshold, as for OIS."""
+        f = f_measure(*recall_precision(counts))
+        best = int(np.argmax(f))
         self.total += counts
-        self.at_best += counts[int(np.argmax(f_measure(*recall_precision(counts))))]
-        best = best_f(self.thresholds, *recall_precision(counts))
-        return {"f": best["f"], "threshold": best["threshold"]}
+        self.at_best += counts[best]
+        return {"f": float(f[best]), "threshold": float(self.thresholds[best])}
 
     def result(self) -> dict[str, object]:
         """Return ods, ois (each with recall and precision), ap, and the curve."""

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Protocol, Unpack
+from typing import Unpack
 
 from pagnp.errors import GroundTruthError, MemoryLimitError, ShapeError, UsageError
 from pagnp.evaluate import nms
@@ -15,7 +15,7 @@ from pagnp.evaluate.normals import Normals
 from pagnp.evaluate.segmentation import Segmentation
 from pagnp.evaluate.work import Work
 from pagnp.model import Model
-from pagnp.types import Array, Json, RunOptions
+from pagnp.types import Json, RunOptions
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,8 @@ class Evaluation:
     settings: Json = field(default_factory=dict)
 
 
-class Score(Protocol):
-    """What sums up one head: `add` an image, returning its own scores; `result` of all."""
-
-    def add(self, answer: Array, truth: Array) -> dict[str, float]: ...
-
-    def result(self) -> dict[str, object]: ...
-
-
 class _BoundaryScore:
-    """Boundaries, fed with maps."""
+    """Boundaries, fed with maps: `add` an image, returning its own scores, and `result` of all, as every score has."""
 
     def __init__(self, thresholds, suppressed, threads):
         self.sums, self.suppressed, self.threads = Boundaries(thresholds_of(thresholds)), suppressed, threads
@@ -130,7 +122,7 @@ def scored_heads(model: Model, truth: GroundTruth, tasks: Collection[str] = ()) 
 
 
 def _score_of(head, model, truth, thresholds, suppressed, threads):
-    """Return the Score that a head's task asks for."""
+    """Return what sums up a head: the score that its task asks for."""
     if head["task"] == "segmentation":
         names, known = head.get("classes"), model.graph.infer()[model.graph.outputs[head["output"]]].c
         check_classes(head["name"], known, names, truth.classes)

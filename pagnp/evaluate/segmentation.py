@@ -1,5 +1,7 @@
 """Scores of label maps: a confusion matrix over all pixels of a set, and what follows from it."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from pagnp.errors import GroundTruthError
@@ -31,7 +33,7 @@ class Segmentation:
         scores = scores_of(own)
         return {name: scores[name] for name in ("mean_iou", "pixel_accuracy", "class_accuracy")}
 
-    def result(self, names: list[str] | None = None) -> dict[str, object]:
+    def result(self, names: Sequence[str] | None = None) -> dict[str, object]:
         """Return mean_iou, pixel_accuracy, class_accuracy, pixels, and iou and accuracy by class name."""
         matrix, classes = self.matrix, [str(k) for k in range(len(self.matrix))] if names is None else names
         iou, accuracy = per_class(matrix)

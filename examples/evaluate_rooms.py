@@ -8,12 +8,11 @@ deviation over scenes), use of each MultiPool rate, MACs, and one SHA-256 over t
 """
 
 import argparse
-import hashlib
 import json
+import math
 import sys
+import time
 from pathlib import Path
-
-import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
@@ -21,55 +20,31 @@ from rooms import CLASSES, render
 from rooms.make import parse_size
 
 import pagnp
+from pagnp.evaluate.segmentation import Segmentation
+from pagnp.evaluate.work import Work
 from pagnp.modelfile import model_hash
 
 
 def evaluate(model, scenes, **options):
     """Return the scores of `model` over an iterable of rendered scenes (dicts of `rooms.render`)."""
-    count = len(CLASSES)
-    confusion = np.zeros((count, count), np.int64)
-    kept, macs, rates, digests = [], [], {}, hashlib.sha256()
+    labels, work = Segmentation(len(CLASSES)), Work()
     for scene in scenes:
+        start = time.perf_counter()
         result = model(scene["image"], **options)
-        pairs = scene["labels"].astype(np.int64) * count + result.outputs["segmentation"]
-        confusion += np.bincount(pairs.ravel(), minlength=count * count).reshape(count, count)
-        kept.append(list(result.kept.values()))
-        macs.append([result.macs[key] for key in ("dense", "executed", "gated_dense", "gated_executed")])
-        for name, chosen in result.rates.items():
-            for rate, pixels in zip(*np.unique(chosen, return_counts=True), strict=True):
-                rates.setdefault(name, {}).setdefault(int(rate), 0)
-                rates[name][int(rate)] += int(pixels)
-        digests.update(bytes.fromhex(result.digest))
-    return scores(confusion) | work(list(result.masks), np.array(kept), np.array(macs), rates, digests)
-
-
-def scores(confusion):
-    """Return mean IoU over the classes that occur, IoU by class and pixel accuracy."""
-    hit = np.diag(confusion)
-    union = confusion.sum(0) + confusion.sum(1) - hit
-    iou = {name: float(hit[i] / union[i]) for i, name in enumerate(CLASSES) if union[i]}
+        work.add(result, time.perf_counter() - start)
+        labels.add(result.outputs["segmentation"], scene["labels"])
+    found, spent = labels.result(CLASSES), work.result()
     return {
-        "mean_iou": float(np.mean(list(iou.values()))),
-        "pixel_accuracy": float(hit.sum() / confusion.sum()),
-        "iou": iou,
-    }
-
-
-def work(gates, kept, macs, rates, digests):
-    """Return what the network spent: kept shares, MACs a scene, shares of the rates, and the digest."""
-    dense, executed, gated_dense, gated_executed = macs.mean(0)
-    return {
-        "kept": {
-            name: {"mean": float(m), "std": float(s)}
-            for name, m, s in zip(gates, kept.mean(0), kept.std(0), strict=True)
-        },
-        "gated_share": float(gated_executed / gated_dense),
-        "gmac": {"dense": dense / 1e9, "executed": executed / 1e9},
+        "mean_iou": found["mean_iou"],
+        "pixel_accuracy": found["pixel_accuracy"],
+        "iou": {name: value for name, value in found["iou"].items() if not math.isnan(value)},
+        "kept": spent["kept"],
+        "gated_share": spent["gated_share"],
+        "gmac": {name: spent["macs"][name] / 1e9 for name in ("dense", "executed")},
         "rates": {
-            name: {rate: round(n / sum(used.values()), 4) for rate, n in sorted(used.items())}
-            for name, used in rates.items()
+            name: {rate: round(share, 4) for rate, share in used.items()} for name, used in spent["rates"].items()
         },
-        "digest": digests.hexdigest(),
+        "digest": spent["digest"],
     }
 
 

@@ -57,6 +57,12 @@ class ImageError(PagnpError):
     exit_code = 4
 
 
+class GroundTruthError(PagnpError):
+    """Ground truth is missing, cannot be read, or is not as its layout says."""
+
+    exit_code = 4
+
+
 class BackendError(PagnpError):
     """A backend, or a package that an extra installs, is unknown, not installed or has no device."""
 

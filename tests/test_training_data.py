@@ -14,7 +14,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 
 from training import bsds, camvid, room_scenes  # noqa: E402
 from training.augment import Augment, augment, batch_of_step  # noqa: E402
-from training.dataset import IGNORE, DataError, read_grey  # noqa: E402
+from training.dataset import IGNORE, DataError  # noqa: E402
+
+from pagnp.evaluate.groundtruth import read_grey  # noqa: E402
 
 DATA = Path(os.environ.get("PAGNP_DATA", ""))
 real = pytest.mark.skipif(not os.environ.get("PAGNP_DATA"), reason="PAGNP_DATA does not name a folder with data sets")

@@ -19,6 +19,9 @@ MODULES = (
     *("pagnp.model", "pagnp.result", "pagnp.graph", "pagnp.lower", "pagnp.runner", "pagnp.heads", "pagnp.shapes"),
     *("pagnp.contract", "pagnp.errors", "pagnp.backends.base", "pagnp.image", "pagnp.modelfile", "pagnp.statedict"),
     *("pagnp.gpuarrays",),
+    *("pagnp.evaluate.evaluation", "pagnp.evaluate.boundaries", "pagnp.evaluate.humans", "pagnp.evaluate.matching"),
+    *("pagnp.evaluate.segmentation", "pagnp.evaluate.depth", "pagnp.evaluate.normals", "pagnp.evaluate.work"),
+    *("pagnp.evaluate.thinning", "pagnp.evaluate.nms", "pagnp.evaluate.groundtruth", "pagnp.evaluate.layouts"),
     *("pagnp.errorbound", "pagnp.errorbound.network", "pagnp.errorbound.reference", "pagnp.errorbound.rows"),
     *("pagnp.testing.case", "pagnp.testing.cases", "pagnp.testing.interpret", "pagnp.testing.oracle"),
 )

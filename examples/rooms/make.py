@@ -1,4 +1,4 @@
-"""Render a set of rooms into a folder, one NPZ per scene.
+"""Render a set of rooms into a folder, one NPZ per scene, and classes.csv.
 
     python examples/rooms/make.py --out rooms-data/test --count 200 --seed 3 --size 192x256
 
@@ -6,6 +6,7 @@ Stopping is harmless: scenes that exist are kept, and a file appears under its n
 """
 
 import argparse
+import csv
 import multiprocessing
 import os
 import sys
@@ -18,6 +19,7 @@ if __package__ in (None, ""):
 
 import numpy as np
 
+from .classes import CLASSES, PALETTE
 from .render import render
 
 
@@ -50,10 +52,14 @@ def save_scene(job):
     return index
 
 
+def write_classes(folder):
+    """Write classes.csv, by which a reader of the scenes knows what the labels mean."""
+    with open(folder / "classes.csv", "w", newline="", encoding="utf-8") as file:
+        csv.writer(file, lineterminator="\n").writerows([("value", "name"), *enumerate(CLASSES)])
+
+
 def contact_sheet(folder, indices, columns=3):
     """Lay scenes out beside their labels and boundaries; return an RGB uint8 array."""
-    from .classes import PALETTE
-
     cells = []
     for index in indices:
         with np.load(scene_path(folder, index)) as scene:
@@ -68,6 +74,7 @@ def contact_sheet(folder, indices, columns=3):
 def run(args):
     """Render every missing scene, with a line of progress every ten seconds."""
     args.out.mkdir(parents=True, exist_ok=True)
+    write_classes(args.out)
     missing = [k for k in range(args.count) if not scene_path(args.out, k).exists()]
     print(f"{args.out}: {args.count - len(missing)} scenes present, {len(missing)} to render", flush=True)
     jobs = [(args.out, args.seed, k, args.size) for k in missing]

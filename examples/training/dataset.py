@@ -12,18 +12,14 @@ Only `image` is always there.
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
-IGNORE = 255
+from pagnp.errors import GroundTruthError as DataError
+from pagnp.evaluate.groundtruth import IGNORE, GroundTruth, Scene
 
-
-class DataError(Exception):
-    """A data set's folder is not as its layout says; the message is for the user."""
+__all__ = ["IGNORE", "DataError", "Dataset", "as_tensors", "tensors_of"]
 
 
 @dataclass(frozen=True)
@@ -46,34 +42,15 @@ class Dataset:
         return Dataset(self.names, scenes.__getitem__)
 
 
-def read_rgb(path: Path) -> torch.Tensor:
-    """Read an image file as (3, h, w) uint8."""
-    with Image.open(path) as image:
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+def as_tensors(scene: Scene) -> dict[str, torch.Tensor]:
+    """Return a scene of `pagnp.evaluate` as tensors: channels first, annotators as the share of them."""
+    boundary = scene.get("boundary")
+    if boundary is not None and boundary.ndim == 3:
+        scene = {**scene, "boundary": boundary.mean(0, dtype=np.float32)}
+    tensors = {name: torch.from_numpy(array) for name, array in scene.items()}
+    return {name: x.permute(2, 0, 1).contiguous() if x.ndim == 3 else x for name, x in tensors.items()}
 
 
-def read_grey(path: Path, bits: int = 8) -> np.ndarray[Any, Any]:
-    """Read a grey PNG as it is stored; 16 bits must not pass through 8."""
-    with Image.open(path) as image:
-        if image.mode not in {8: ("L", "P"), 16: ("I;16", "I")}[bits]:
-            raise DataError(f"{path}: {bits}-bit grey wanted, the file is of mode {image.mode}")
-        return np.array(image)
-
-
-def stems(folder: Path, suffix: str) -> list[str]:
-    """Return the sorted names, without suffix, of the files of a folder."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; --data must name the data set's own folder")
-    names = sorted(path.stem for path in folder.glob(f"*{suffix}") if not path.name.startswith("."))
-    if not names:
-        raise DataError(f"{folder}: no *{suffix} in it")
-    return names
-
-
-def same_size(path: Path, scene: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return the scene if all its maps have the image's size."""
-    for name, value in scene.items():
-        if value.shape[-2:] != scene["image"].shape[-2:]:
-            sizes = f"{tuple(value.shape[-2:])} against {tuple(scene['image'].shape[-2:])}"
-            raise DataError(f"{path}: {name} and image differ in size, {sizes}")
-    return scene
+def tensors_of(truth: GroundTruth) -> Dataset:
+    """Return the scenes of a ground truth as tensors."""
+    return Dataset(truth.names, lambda name: as_tensors(truth.read(name)))

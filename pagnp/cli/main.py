@@ -16,6 +16,7 @@ from pagnp.errors import PagnpError
 
 COMMANDS = {
     "run": "Run a model on images; write label maps, depth, masks and more as pictures.",
+    "eval": "Score a model against ground truth: mean IoU, ODS, depth and normal errors, and its work.",
     "info": "Show what is inside a model file and what it costs.",
     "compare": "Run a model on several backends and compare every layer to the bit.",
     "verify": "Replay a receipt of `run` to the bit; name the first difference and its cause.",

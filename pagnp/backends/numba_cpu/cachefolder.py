@@ -14,7 +14,8 @@ from numba.core.registry import cpu_target
 from pagnp.backends.diskcache import version_hash, writable_folder
 from pagnp.contract import BLOCK
 
-_SOURCES = ("pagnp.backends", "pagnp.backends.numba_cpu")  # the packages whose modules kernels are made of, and BLOCK
+# The packages whose modules kernels are made of, and BLOCK
+_SOURCES = ("pagnp.backends", "pagnp.backends.numba_cpu", "pagnp.evaluate")
 _SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUGINFO_DEFAULT")  # NUMBA_... that change code
 
 

@@ -1,0 +1,120 @@
+"""`pagnp eval`: a model over a folder with ground truth, and the scores of its heads."""
+
+import click
+
+from pagnp.cli.options import (
+    arch_option,
+    backend_option,
+    check_target,
+    debug_option,
+    json_option,
+    load_model,
+    seed_option,
+    threads_option,
+)
+from pagnp.cli.progress import progress
+from pagnp.cli.streams import emit
+from pagnp.errors import UsageError
+
+LAYOUTS = ("auto", "camvid", "bsds", "rooms", "panorama", "folders")
+TASKS = ("segmentation", "boundary", "depth", "normals")
+
+
+@click.command("eval")
+@click.option("--weights", metavar="MODEL.h5", help="The model file.")
+@arch_option
+@click.argument("truth_folder", metavar="DATA")
+@click.option("--layout", type=click.Choice(LAYOUTS), default="auto", show_default=True, help="How DATA is laid out.")
+@click.option("--split", metavar="NAME", help="Part of the set; default: test, where there are parts.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Only the first N images by name.")
+@click.option("--task", "tasks", type=click.Choice(TASKS), multiple=True, help="Only this one; may be repeated.")
+@backend_option
+@threads_option
+@click.option("--budget", type=click.FloatRange(0, 1), metavar="R", help="Share of the gated convs' work.")
+@click.option("--threshold", type=float, metavar="T", help="Compute where z[1] - z[0] > T (default 0).")
+@click.option("--dense", is_flag=True, help="Compute everything, then select: the same bits, more work.")
+@click.option("--flip", is_flag=True, help="Average with the mirrored image.")
+@click.option("--tile", type=click.IntRange(min=1), metavar="ROWS", help="Compute in bands of so many rows.")
+@click.option(
+    "--gate-mode",
+    type=click.Choice(["hard", "soft", "gumbel_hard", "gumbel_soft"]),
+    help="For all gates, instead of the file's.",
+)
+@seed_option
+@click.option(
+    "--thresholds", type=click.IntRange(1, 9999), default=99, show_default=True, metavar="N", help="Of boundary maps."
+)
+@click.option(
+    "--nms/--no-nms", default=True, help="Suppress what is no ridge of a boundary map first (default), or not."
+)
+@click.option("--humans", is_flag=True, help="Score the annotators of boundaries against each other; no model.")
+@click.option("--per-image", is_flag=True, help="Also the scores of every image.")
+@json_option
+@click.option("--csv", "csv_file", metavar="FILE", help="Write image,head,metric,value rows; - is stdout.")
+@click.option("--overwrite", is_flag=True, help="Replace the CSV file if it exists.")
+@debug_option
+def command(weights, arch, truth_folder, layout, split, humans, per_image, as_json, csv_file, overwrite, **call):
+    """Run a model over DATA, a folder with ground truth, and print its scores.
+
+    \b
+    Segmentation: mean IoU, pixel and class accuracy. Boundaries: ODS, OIS, AP as
+    in the BSDS500 benchmark. Depth: abs rel, RMSE, log RMSE, delta. Normals:
+    mean, median, within 11.25, 22.5, 30 degrees. And the multiply-adds done,
+    the share of pixels that each gate kept, seconds, one digest of all results.
+
+    What each number means, and the layouts of DATA: docs/EVALUATION.md.
+    """
+    check_usage(weights, arch, humans, as_json, csv_file, overwrite, call)
+    from pagnp.cli import eval_report
+    from pagnp.evaluate.layouts import open_truth
+
+    truth = open_truth(truth_folder, layout, split)
+    if humans:
+        found = measure_humans(truth, call["limit"], call["threads"])
+    else:
+        found = measure_model(load_model(weights, arch, call.pop("backend"), call["threads"]), weights, truth, call)
+    if not per_image:
+        found.pop("scenes")
+    if csv_file is not None and csv_file != "-":
+        from pagnp.files import write_atomic
+
+        write_atomic(csv_file, eval_report.as_csv(found).encode(), overwrite)
+    if csv_file == "-":
+        emit(eval_report.as_csv(found).rstrip("\n"))
+    else:
+        emit(eval_report.as_json(found) if as_json else eval_report.as_table(found))
+
+
+def check_usage(weights, arch, humans, as_json, csv_file, overwrite, call):
+    """Raise UsageError where options exclude each other or one is missing."""
+    if call["budget"] is not None and call["threshold"] is not None:
+        raise UsageError("eval: --budget and --threshold exclude each other; give one of them")
+    if humans and (weights or arch or call["tasks"]):
+        raise UsageError("eval: --humans scores annotators, not a model; leave out --weights, --arch and --task")
+    if not humans and not weights:
+        raise UsageError("eval: Missing option '--weights'; name a model file, or give --humans")
+    if csv_file == "-" and as_json:
+        raise UsageError("eval: --json and --csv - both want stdout; give --csv a file")
+    if csv_file is not None and csv_file != "-":
+        check_target("eval: --csv", csv_file, overwrite, "scores.csv")
+
+
+def measure_humans(truth, limit, threads):
+    """Return what `human_agreement` does, with progress on a terminal."""
+    from pagnp.evaluate.humans import human_agreement
+
+    with progress(len(truth.names[:limit])) as shown:
+        return human_agreement(truth, limit=limit, threads=threads, watch=shown.advance)
+
+
+def measure_model(model, weights, truth, call):
+    """Return the Evaluation as a dict that JSON takes, with progress on a terminal."""
+    from dataclasses import asdict
+
+    from pagnp.evaluate.evaluation import evaluate
+
+    call = {("suppressed" if name == "nms" else name): value for name, value in call.items()}
+    with progress(len(truth.names[: call["limit"]])) as shown:
+        found = asdict(evaluate(model, truth, watch=shown.advance, **call))
+    run = {name: call[name] for name in ("budget", "threshold", "dense", "flip", "gate_mode", "seed")}
+    return {"model": str(weights), "backend": model.backend.name, **found, "run": run}

@@ -1,0 +1,53 @@
+"""BSDS500: photographs with boundaries by several people, as images/SPLIT/ID.jpg and boundaries_bits/SPLIT/ID.png.
+
+Bit a of the 16-bit map is set where annotator a marks a boundary; index.csv tells how many annotators an image has.
+Arbelaez, Maire, Fowlkes, Malik 2011.
+"""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from pagnp.errors import GroundTruthError
+from pagnp.evaluate.groundtruth import GroundTruth, Scene, read_grey, read_rgb, same_size, stems
+from pagnp.types import Array, Mask
+
+MOST = 16  # annotators: bits of a map
+
+
+def annotators(root: Path) -> dict[tuple[str, str], int]:
+    """Read {(split, id): number of annotators} from index.csv. Raises GroundTruthError."""
+    path = root / "index.csv"
+    if not path.is_file():
+        raise GroundTruthError(f"{path}: missing; it tells the number of annotators of each image")
+    try:
+        with open(path, newline="") as file:
+            counts = {(row["split"], row["id"]): int(row["annotators"]) for row in csv.DictReader(file)}
+    except (KeyError, TypeError, ValueError, OSError, csv.Error) as error:
+        raise GroundTruthError(f"{path}: cannot be read ({error}); need columns id, split, annotators") from error
+    if not all(1 <= count <= MOST for count in counts.values()):
+        raise GroundTruthError(f"{path}: annotators must be 1 to {MOST}, the bits of a map")
+    return counts
+
+
+def each_annotator(bits: Array, count: int) -> Mask:
+    """Unpack a 16-bit map into (count, h, w) bool, one map an annotator."""
+    return ((bits[None].astype(np.uint16) >> np.arange(count, dtype=np.uint16)[:, None, None]) & 1).astype(bool)
+
+
+def open_split(root: Path, split: str) -> GroundTruth:
+    """Open "train", "val", "test", or "trainval": the 300 images that the benchmark's rules allow for training."""
+    parts = ("train", "val") if split == "trainval" else (split,)
+    counts = annotators(root)
+    images = {f"{part}/{stem}": path for part in parts for stem, path in stems(root / "images" / part, ".jpg").items()}
+
+    def read(name: str) -> Scene:
+        part, stem = name.split("/")
+        path = root / "boundaries_bits" / part / f"{stem}.png"
+        if (part, stem) not in counts:
+            raise GroundTruthError(f"{root / 'index.csv'}: no row for {name}")
+        boundary = each_annotator(read_grey(path, bits=16), counts[part, stem])
+        return same_size(path, {"image": read_rgb(images[name]), "boundary": boundary})
+
+    return GroundTruth("bsds", list(images), ("boundary",), read, images.__getitem__)

@@ -1,0 +1,124 @@
+"""Measure the models of a family on ground truth, and keep what was measured in a JSON file.
+
+    python examples/tradeoff/measure.py examples/tradeoff/camvid.toml --models MODELS --data CAMVID --out camvid.json
+
+MODELS is a folder with NAME.h5 for the names in the family. What is in the JSON file already (the same weights, options
+and split) is not measured again, so the command goes on where it was stopped; models that are not there yet are told.
+"""
+
+import argparse
+import json
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout that is not installed
+
+import pagnp
+from pagnp.errors import PagnpError
+from pagnp.evaluate.evaluation import evaluate
+from pagnp.evaluate.layouts import open_truth
+from pagnp.files import write_atomic
+from pagnp.modelfile import model_hash
+from pagnp.types import Json
+
+
+@dataclass(frozen=True)
+class Row:
+    """A point of a plot: a model, and the budget that it is run with (None: as it was trained)."""
+
+    model: str
+    budget: float | None
+
+
+@dataclass(frozen=True)
+class Family:
+    """A file of this folder.
+
+    head, score  what is plotted: a head's name and one of its scores
+    split        of the ground truth; only the one that is reported
+    thresholds   of boundary heads
+    series       name -> rows, in the order in which a line joins them
+    """
+
+    head: str
+    score: str
+    layout: str
+    split: str
+    thresholds: int
+    series: dict[str, list[Row]]
+
+
+def load_family(path: Path) -> Family:
+    """Read a family; a series has `models`, and `budgets` if each model is run with several."""
+    tables = tomllib.loads(path.read_text())
+    series = {
+        entry["name"]: [Row(name, budget) for name in entry["models"] for budget in entry.get("budgets", [None])]
+        for entry in tables.pop("series")
+    }
+    return Family(series=series, **{"thresholds": 99, **tables})
+
+
+def rows_of(family: Family) -> Iterator[Row]:
+    """Yield each row once: a model can be in several series."""
+    yield from dict.fromkeys(row for rows in family.series.values() for row in rows)
+
+
+def key_of(row: Row) -> str:
+    """Return what a row is called in the JSON file."""
+    return row.model if row.budget is None else f"{row.model} --budget {row.budget:g}"
+
+
+def measure(family: Family, row: Row, models: Path, data: Path, threads: int | None) -> Json:
+    """Run one model over the split and return its scores and work."""
+    model = pagnp.load(models / f"{row.model}.h5", threads=threads)
+    truth = open_truth(data, family.layout, family.split)
+    options = {} if row.budget is None else {"budget": row.budget}
+    found = asdict(evaluate(model, truth, thresholds=family.thresholds, threads=threads, **options))
+    found.pop("scenes")
+    return {"model": row.model, "hash": model_hash(model.graph), "budget": row.budget, "split": family.split, **found}
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure what is missing; return how many models are not there."""
+    family = load_family(args.family)
+    known = json.loads(args.out.read_text()) if args.out.exists() else {}
+    missing = []
+    for row in rows_of(family):
+        path = args.models / f"{row.model}.h5"
+        if not path.exists():
+            missing.append(path.name)
+            continue
+        key, old = key_of(row), known.get(key_of(row))
+        same = old and old["split"] == family.split and old["settings"]["thresholds"] == family.thresholds
+        if same and old["hash"] == model_hash(pagnp.load(path).graph):
+            continue
+        known[key] = measure(family, row, args.models, args.data, args.threads)
+        write_atomic(str(args.out), (json.dumps(known, indent=1) + "\n").encode(), overwrite=True)
+        scores, work = known[key]["heads"][family.head], known[key]["work"]
+        gmac = work["macs"]["executed"] / 1e9
+        print(f"{key}: {family.score} {scores[family.score]:.4f}, {gmac:.3f} GMAC an image", flush=True)
+    if missing:
+        print(f"not there yet: {', '.join(dict.fromkeys(missing))}", flush=True)
+    return len(missing)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the command line; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("family", type=Path, help="a TOML file of this folder")
+    parser.add_argument("--models", type=Path, required=True, help="folder of the trained models")
+    parser.add_argument("--data", type=Path, required=True, help="the data set's folder")
+    parser.add_argument("--out", type=Path, required=True, help="JSON file of what was measured")
+    parser.add_argument("--threads", type=int, help="default: all cores")
+    try:
+        return 1 if run(parser.parse_args(arguments)) else 0
+    except (PagnpError, OSError) as error:
+        print(f"measure.py: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""examples/tradeoff: models are measured once, tables and plots tell what was measured."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+FOLDER = Path(__file__).resolve().parent.parent / "examples" / "tradeoff"
+sys.path.insert(0, str(FOLDER))
+
+import chart  # noqa: E402
+import measure  # noqa: E402
+import report  # noqa: E402
+
+import pagnp  # noqa: E402
+from pagnp.evaluate.evaluation import evaluate  # noqa: E402
+from pagnp.evaluate.layouts import open_truth  # noqa: E402
+
+MODEL = FOLDER.parent / "models" / "rooms-seg.h5"
+FAMILY = """
+head = "segmentation"
+score = "mean_iou"
+layout = "folders"
+split = "test"
+[[series]]
+name = "plain"
+models = ["rooms-seg"]
+[[series]]
+name = "with a budget"
+models = ["rooms-seg"]
+budgets = [0.8, 0.2]
+[[series]]
+name = "later"
+models = ["not-yet"]
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a family, ground truth of one image (what the model says, but for a stripe), and the model."""
+    root = tmp_path_factory.mktemp("tradeoff")
+    rng = np.random.default_rng(5)
+    image = rng.integers(0, 256, (64, 80, 3), np.uint8)
+    labels = np.array(pagnp.load(MODEL)(image).outputs["segmentation"], np.uint8)
+    labels[:, :20] = (labels[:, :20] + 1) % 12
+    for kind, pixels in (("images", image), ("labels", labels)):
+        (root / "data" / kind / "test").mkdir(parents=True)
+        Image.fromarray(pixels).save(root / "data" / kind / "test" / "a.png")
+    (root / "models").mkdir()
+    (root / "models/rooms-seg.h5").write_bytes(MODEL.read_bytes())
+    (root / "family.toml").write_text(FAMILY)
+    return root
+
+
+def words(root, family="family.toml"):
+    return [
+        str(root / family),
+        "--models",
+        str(root / "models"),
+        "--data",
+        str(root / "data"),
+        "--out",
+        str(root / "f.json"),
+    ]
+
+
+def test_each_row_is_measured_once_and_what_is_missing_is_told(place, capsys):
+    assert measure.main(words(place)) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(":")[0] for line in lines[:-1]] == [
+        "rooms-seg",
+        "rooms-seg --budget 0.8",
+        "rooms-seg --budget 0.2",
+    ]
+    assert lines[-1] == "not there yet: not-yet.h5"
+    known = json.loads((place / "f.json").read_text())
+    truth = open_truth(place / "data", "folders", "test")
+    again = evaluate(pagnp.load(MODEL), truth, budget=0.2)
+    assert (
+        known["rooms-seg --budget 0.2"]["heads"]["segmentation"]["mean_iou"] == again.heads["segmentation"]["mean_iou"]
+    )
+    assert known["rooms-seg --budget 0.2"]["work"]["macs"] == again.work["macs"]
+    assert known["rooms-seg"]["work"]["digest"] != again.work["digest"]
+    assert measure.main(words(place)) == 1
+    assert capsys.readouterr().out == "not there yet: not-yet.h5\n"
+
+
+def test_wrong_data_is_one_line(place, capsys):
+    given = words(place)
+    given[given.index("--data") + 1] = str(place / "nowhere")
+    given[given.index("--out") + 1] = str(place / "g.json")
+    assert measure.main(given) == 2
+    assert capsys.readouterr().err.startswith("measure.py: ") and not (place / "g.json").exists()
+
+
+def test_tables_and_plots_tell_what_was_measured(place, capsys):
+    if not (place / "f.json").exists():
+        measure.main(words(place))
+        capsys.readouterr()
+    (place / "doc.md").write_text("before\n<!-- tradeoff family -->\nold\n<!-- end -->\nafter\n")
+    given = [str(place / "family.toml"), str(place / "f.json"), "--title", "Noise", "--plot", str(place / "f.svg")]
+    report.main(given)
+    shown = capsys.readouterr().out
+    assert shown.count("\n") == 5 and "later" not in shown
+    entry = json.loads((place / "f.json").read_text())["rooms-seg"]
+    value = entry["heads"]["segmentation"]["mean_iou"]
+    assert f"| plain: `rooms-seg` | {100 * value:.2f} % | +0.00 |" in shown and "| 100.0 % |" in shown
+    report.main([*given, "--into", str(place / "doc.md")])
+    assert (place / "doc.md").read_text() == f"before\n<!-- tradeoff family -->\n{shown}<!-- end -->\nafter\n"
+    svg = (place / "f.svg").read_text()
+    assert "with a budget" in svg and "later" not in svg and svg.count("<circle") == 3  # two points, one in the legend
+    with pytest.raises(SystemExit, match="no lines <!-- tradeoff family --> and <!-- end -->"):
+        report.put_between("nothing", "family", shown)
+
+
+def test_points_lie_where_their_numbers_say():
+    series = [chart.Series("one", ((50.0, 1.0),)), chart.Series("two", ((0.0, 0.0), (100.0, 2.0)))]
+    shapes, width, height = chart.chart("t", "x", "y", series)
+    dots = [shape for shape in shapes if isinstance(shape, chart.Dot)]
+    one, _, low, high, _ = (dot.at for dot in dots)
+    assert one == pytest.approx(((low[0] + high[0]) / 2, (low[1] + high[1]) / 2))
+    assert low[0] < high[0] and low[1] > high[1] and all(0 < x < width and 0 < y < height for x, y in (low, high))
+    assert chart.spread([3.0]) == (1.5, 4.5)
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.toml")), ids=lambda path: path.stem)
+def test_families_are_complete(path):
+    family = measure.load_family(path)
+    models = {row.model for row in measure.rows_of(family)}
+    assert family.split == "test" and {name.split("-")[0] for name in models} == {path.stem}
+    assert {f"{path.stem}-pag{rate}" for rate in (30, 50, 70, 90)} < models
+    assert measure.key_of(measure.Row("a", 0.5)) == "a --budget 0.5"

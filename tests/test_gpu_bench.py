@@ -16,6 +16,7 @@ from gpucheck_job import backend, folder, job  # noqa: F401
 
 import pagnp
 from pagnp.bench import gpu_convs, gpu_layers, gpu_timing
+from pagnp.bench.gpu_faults import Watch
 from pagnp.bench.peers import Peer
 from pagnp.bench.timing import Times
 from pagnp.errors import BackendError
@@ -102,9 +103,10 @@ def test_a_tile_with_other_bits_is_found(backend):
         if backend.arrays.conv_tiles:
             args[-1].view(np.ndarray)[-1, 0, 0, 0] = 7
 
-    tile = gpu_convs.usable_tiles(prepared)[0]
+    watch = Watch(backend.arrays)
+    tile = gpu_convs.usable_tiles(prepared, watch)[0]
     backend.kernels["conv2d"] = conv2d
-    found = gpu_convs.wrong_images(prepared, [tile])
+    found = gpu_convs.wrong_images(prepared, [tile], watch)
     assert len(found) == 1 and "last image of 2" in found[0] and tile.kernel in found[0]
 
 

@@ -191,6 +191,11 @@ def test_targets_that_are_reached_and_missed():
     assert found["numba-cuda's conv speed / cupy's"] == ("missed", 0.375)
 
 
+def test_torchs_fastest_may_be_its_cuda_graph():
+    eight = network_rows(8, [("dense", 40.0, 1.0)], {"torch eager": 41.0, "torch CUDA graph": 39.0})
+    assert verdicts({"network": [eight]})["batch 8, dense / torch's fastest"] == ("missed", 40 / 39)
+
+
 def test_a_larger_batch_alone_reaches_nothing():
     found = verdicts({"convs": [conv_row("3x3 512-512 60x80 d4", 32, 0.9)]})
     assert found["conv 3x3 512-512, batch 8 and more"] == ("not measured", None)

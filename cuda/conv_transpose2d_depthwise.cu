@@ -7,7 +7,10 @@
 
 // The first tap k >= 0 with (o - k * dilation) % stride == 0, or k_end; all others follow `step` apart.
 __device__ __forceinline__ int first_tap(int o, int k_end, int stride, int dilation) {
-    if (dilation == 1) return o % stride;
+    if (dilation == 1) {
+        const int rest = o % stride;  // negative above and left of the input, where a negative crop has pixels
+        return rest < 0 ? rest + stride : rest;
+    }
     int k = 0;
     while (k < k_end && (o - k * dilation) % stride != 0) ++k;
     return k;

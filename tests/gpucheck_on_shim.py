@@ -77,4 +77,4 @@ def stand_in():
 
 if __name__ == "__main__":
     stand_in()
-    sys.exit(job.main(sys.argv[2:], shim_backend_of(sys.argv[1])))
+    job.leave(job.main(sys.argv[2:], shim_backend_of(sys.argv[1])))

@@ -11,11 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from conftest import SUMMARY
+from conftest import SUMMARY, seeds
 from conv_tile_rows import ROWS as TILE_ROWS
 from conv_tile_rows import takes
 from cuda_shim import build, declarations
 from cuda_shim.device import compiled, shim_backend
+from cuda_shim.library import KernelError
 from device_rows import CAPACITY, COUNTS, counted_rows, flow_rows, masks, sited
 
 from pagnp.backends.base import get_backend
@@ -27,6 +28,7 @@ from pagnp.contract import compare
 from pagnp.testing import runcase
 from pagnp.testing.cases import CASES, COMPOSITES
 from pagnp.testing.devicecase import on_host_arrays
+from pagnp.testing.random_cases import case_line, random_case
 
 if build.compiler() is None and not os.environ.get("CI"):
     pytest.skip("no g++: the CUDA sources cannot be run on the CPU", allow_module_level=True)
@@ -43,6 +45,7 @@ WAYS = (
 )
 CHECKED = {"order": "shuffled", "deferred": True, "offset": 4, "checked": True}  # every access to memory is looked at
 IN_WAYS = pytest.mark.parametrize("way", (*WAYS, CHECKED), ids=[*(way["order"] for way in WAYS), "checked"])
+RANDOM = 240  # cases of a run without --conformance
 launches = Counter()  # kernel -> how often it ran
 finished = set()  # the tests that ran to their end
 
@@ -79,6 +82,31 @@ def test_kernel_agrees_with_numpy(case, backend):
         if problems:
             pytest.fail("\n".join([str(way), *problems]), pytrace=False)
     finished.add(case.id)
+
+
+def pytest_generate_tests(metafunc):
+    if "batch" in metafunc.fixturenames:
+        batches = seeds(metafunc.config, RANDOM, 4, 60)
+        metafunc.parametrize("batch", batches, ids=[f"{first}..{stop - 1}" for first, stop in batches])
+
+
+def test_random_cases_agree_with_numpy(batch, backend):
+    """What the rows do not think of: cases as test_random_cases.py draws them."""
+    failures = []
+    for case in map(random_case, range(*batch)):
+        if case.op in COMPOSITES:
+            continue
+        want = runcase.run(case, NUMPY)[0]
+        for way in (CHECKED, WAYS[case.get("seed") % len(WAYS)]):
+            try:
+                problems = runcase.check_same(case, "shim", on_host_arrays(backend(way), way["offset"]), want)
+            except KernelError as error:
+                problems = [f"{case.op}[shim] {error}"]
+            if problems:
+                failures.append("\n".join([str(way), *problems, case_line(case)]))
+                break
+    if failures:
+        pytest.fail("\n\n".join(failures), pytrace=False)
 
 
 @contextlib.contextmanager

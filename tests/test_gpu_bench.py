@@ -16,6 +16,7 @@ from gpucheck_job import backend, folder, job  # noqa: F401
 
 import pagnp
 from pagnp.bench import gpu_convs, gpu_layers, gpu_timing
+from pagnp.bench.gpu_faults import Watch
 from pagnp.bench.peers import Peer
 from pagnp.bench.timing import Times
 from pagnp.errors import BackendError
@@ -102,9 +103,10 @@ def test_a_tile_with_other_bits_is_found(backend):
         if backend.arrays.conv_tiles:
             args[-1].view(np.ndarray)[-1, 0, 0, 0] = 7
 
-    tile = gpu_convs.usable_tiles(prepared)[0]
+    watch = Watch(backend.arrays)
+    tile = gpu_convs.usable_tiles(prepared, watch)[0]
     backend.kernels["conv2d"] = conv2d
-    found = gpu_convs.wrong_images(prepared, [tile])
+    found = gpu_convs.wrong_images(prepared, [tile], watch)
     assert len(found) == 1 and "last image of 2" in found[0] and tile.kernel in found[0]
 
 
@@ -187,6 +189,11 @@ def test_targets_that_are_reached_and_missed():
     assert found["batch 8, keep 0.5 blobs / torch's fastest"] == ("not measured", None)
     assert found["batch 1, dense / torch with CUDA graphs"] == ("reached", pytest.approx(6 / 7))
     assert found["numba-cuda's conv speed / cupy's"] == ("missed", 0.375)
+
+
+def test_torchs_fastest_may_be_its_cuda_graph():
+    eight = network_rows(8, [("dense", 40.0, 1.0)], {"torch eager": 41.0, "torch CUDA graph": 39.0})
+    assert verdicts({"network": [eight]})["batch 8, dense / torch's fastest"] == ("missed", 40 / 39)
 
 
 def test_a_larger_batch_alone_reaches_nothing():

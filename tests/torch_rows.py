@@ -48,8 +48,10 @@ def conv_transpose2d(torch, case, a, shape):
     window = {"stride": a["stride"], "dilation": a["dilation"], "groups": a["groups"]}
     y = torch.nn.functional.conv_transpose2d(nchw(torch, a["x"]), weight, **window)
     top, _, left, _ = a["padding"]
-    lacking = max(0, top + shape[1] - y.shape[2]), max(0, left + shape[2] - y.shape[3])  # output_padding
-    y = torch.nn.functional.pad(y, (0, lacking[1], 0, lacking[0]))
+    before = max(0, -top), max(0, -left)  # crops may be negative
+    lacking = max(0, top + shape[1] - y.shape[2]), max(0, left + shape[2] - y.shape[3])  # output_padding too
+    y = torch.nn.functional.pad(y, (before[1], lacking[1], before[0], lacking[0]))
+    top, left = top + before[0], left + before[1]
     return nhwc(epilogue(torch, y[:, :, top : top + shape[1], left : left + shape[2]], a))
 
 

@@ -61,6 +61,10 @@ class Problem:
         self.graph.deselect_numeric_notes([getattr(self.cudnn.numerical_note, name) for name in BARRED])
         return int(self.graph.get_execution_plan_count())
 
+    def workspace(self, size: int) -> Any:
+        """Return so many bytes, one at least."""
+        return self.torch.empty(max(size, 1), device=self.image.device, dtype=self.torch.uint8)
+
     def run(self, index: int, workspace: Any, handle: Any) -> None:
         """Execute the plan at `index` on torch's current stream."""
         if self.image.is_cuda:
@@ -83,16 +87,28 @@ def direct_conv(layer: Layer, x: Any, launches: int, *, device: str = "cuda", gr
             try:
                 found += _tried(problem, index, handle)
             except Exception as error:  # cudnnGraphNotSupportedError among others; the next plan is tried
-                refused = f"; the last was refused: {type(error).__name__}: {' '.join(str(error).split())[:120]}"
+                refused = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+                _check_answers(problem, index, refused)
     if not found:
-        raise SkippedError(f"cuDNN has no plan without Winograd, FFT and tensor cores that runs{refused}")
-    _, index, name, workspace = min(found, key=lambda plan: plan[0])
+        last = f"; the last was refused: {refused}" if refused else ""
+        raise SkippedError(f"cuDNN has no plan without Winograd, FFT and tensor cores that runs{last}")
+    _, index, name, size = min(found)
+    workspace = problem.workspace(size)
 
     def run() -> None:
         for _ in range(launches):
             problem.run(index, workspace, handle)
 
     return Peer("cudnn-direct", captured(torch, run, graph), f"{name}, the fastest of {len(found)} plans")
+
+
+def _check_answers(problem, index, refused):
+    """Raise RuntimeError where a plan was not refused but broke the GPU for this process."""
+    if problem.image.is_cuda:
+        try:
+            problem.torch.cuda.synchronize()
+        except Exception as error:
+            raise RuntimeError(f"plan {index} of cuDNN: {refused}") from error
 
 
 @functools.cache
@@ -113,13 +129,13 @@ def seconds_of(torch: Any, run: Callable[[], object]) -> float:
 
 
 def _tried(problem, index, handle):
-    """Return [(seconds, index, name, workspace)] of a plan, or [] if it wants too much memory; raises if refused."""
+    """Return [(seconds, index, name, bytes of workspace)] of a plan, [] if those are too many; raises if refused."""
     torch, graph = problem.torch, problem.graph
     graph.build_plan_at_index(index)
     size = int(graph.get_workspace_size_plan_at_index(index))
     if size > MOST_WORKSPACE:
         return []
-    workspace = torch.empty(max(size, 1), device=problem.image.device, dtype=torch.uint8)
+    workspace = problem.workspace(size)
     problem.run(index, workspace, handle)
     seconds = seconds_of(torch, lambda: problem.run(index, workspace, handle))
-    return [(seconds, index, graph.get_plan_name_at_index(index), workspace)]
+    return [(seconds, index, graph.get_plan_name_at_index(index), size)]

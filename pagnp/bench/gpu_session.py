@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from pagnp.bench.gpu_faults import Watch
 from pagnp.bench.gpu_network import DeviceWay
 from pagnp.bench.gpu_timing import LEAST, Events, measure
 from pagnp.bench.network import kept
@@ -28,12 +29,13 @@ def section(
 
     machine  gpu_peak's FmaPeak and Streams
     returns  {"batch", "peaks", "rows": [ours], "peers": [theirs]}
+    Raises: FaultError with the name of the way or the peer that failed.
     """
     fma, streams = machine
     ours = {(subject.way.name, mode): run for subject in subjects for mode, run in modes(subject).items()}
     runs: dict[str, Callable[[], object]] = {f"{name}, {mode}": run for (name, mode), run in ours.items()}
     runs |= {peer.name: peer.run for peer in peers} | {PEAK: fma, STREAMS: streams}
-    times = measure(runs, events, rounds, least)
+    times = measure(runs, events, rounds, least, Watch(subjects[0].device))
     peaks = Peaks(fma.flops / times[PEAK].least, streams.bytes / times[STREAMS].least)
     in_round = Times(tuple(seconds / fma.flops for seconds in times[PEAK].seconds))  # of one operation
     batch = int(subjects[0].x.shape[0])

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from pagnp.backends.gpu.device import Device
+from pagnp.bench.gpu_faults import Watch
 from pagnp.bench.timing import Times, interleave
 from pagnp.errors import BackendError
 
@@ -84,10 +85,22 @@ class EventClock:
 
 
 def measure(
-    runs: Mapping[str, Callable[[], object]], events: Events, rounds: int = ROUNDS, least: float = LEAST
+    runs: Mapping[str, Callable[[], object]],
+    events: Events,
+    rounds: int = ROUNDS,
+    least: float = LEAST,
+    watch: Watch | None = None,
 ) -> dict[str, Times]:
-    """Run everything in turn, as `timing.interleave` does; return name -> Times on the GPU's own clock."""
-    return interleave(runs, rounds, least=least, clock=EventClock(events), wait=_no_wait)
+    """Run everything in turn, as `timing.interleave` does; return name -> Times on the GPU's own clock.
+
+    The clock waits for a run before the next one begins, the first time, too. So with `watch` the FaultError that an
+    exception becomes has the right name.
+    """
+    if watch is None:
+        return interleave(runs, rounds, least=least, clock=EventClock(events), wait=_no_wait)
+    named = {name: watch.named(name, run) for name, run in runs.items()}
+    with watch.on("the clock"):
+        return interleave(named, rounds, least=least, clock=EventClock(events), wait=_no_wait)
 
 
 def _no_wait() -> None:

@@ -77,7 +77,11 @@ def _times(torch, once, launches):
 
 
 def captured(torch: Any, run: Run, graph: bool = True) -> Run:
-    """Return `run` as a CUDA graph; with `graph` false as it is."""
+    """Return `run` as a CUDA graph; with `graph` false as it is.
+
+    What is returned holds `run`, and so all that it holds: a graph knows addresses only, and torch gives free memory
+    back to the driver whenever it begins to record another one.
+    """
     if not graph:
         return run
     stream = torch.cuda.Stream()
@@ -88,11 +92,11 @@ def captured(torch: Any, run: Run, graph: bool = True) -> Run:
     torch.cuda.current_stream().wait_stream(stream)
     recorded = torch.cuda.CUDAGraph()
     with torch.cuda.graph(recorded):
-        kept = run()
+        kept = run, run()
 
     def replay() -> object:
         recorded.replay()
-        return kept
+        return kept[1]
 
     return replay
 

@@ -39,20 +39,21 @@ def deconv64(x: Any, weight: Any, stride: Any, padding: Any, dilation: Any, grou
     k_h, k_w, c_in, per_group = weight.shape
     n, h_in, w_in, _ = x.shape
     top, _, left, _ = padding
-    full_h = max((h_in - 1) * stride[0] + dilation[0] * (k_h - 1) + 1, top + shape[1])
-    full_w = max((w_in - 1) * stride[1] + dilation[1] * (k_w - 1) + 1, left + shape[2])
+    above, before = max(0, -top), max(0, -left)  # a negative crop has pixels there
+    full_h = above + max((h_in - 1) * stride[0] + dilation[0] * (k_h - 1) + 1, top + shape[1])
+    full_w = before + max((w_in - 1) * stride[1] + dilation[1] * (k_w - 1) + 1, left + shape[2])
     full = np.zeros((n, full_h, full_w, shape[3]))
     c_group = c_in // groups
     for ky in range(k_h):
         for kx in range(k_w):
-            y0, x0 = ky * dilation[0], kx * dilation[1]
+            y0, x0 = above + ky * dilation[0], before + kx * dilation[1]
             rows = slice(y0, y0 + (h_in - 1) * stride[0] + 1, stride[0])
             columns = slice(x0, x0 + (w_in - 1) * stride[1] + 1, stride[1])
             for g in range(groups):
                 target = full[..., g * per_group : (g + 1) * per_group]
                 part = weight[ky, kx, g * c_group : (g + 1) * c_group]
                 target[:, rows, columns] += _product(x[..., g * c_group :], part)
-    return full[:, top : top + shape[1], left : left + shape[2]]
+    return full[:, above + top :, before + left :][:, : shape[1], : shape[2]]
 
 
 def conv2d(args: Args, shape: Any, errors: Errors) -> Wide:

@@ -1,6 +1,7 @@
 """One stage in a process of its own: python -m pagnp.gpucheck.job STAGE BACKEND SECONDS RECORD [key=value ...]"""
 
 import importlib
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +15,11 @@ from pagnp.gpucheck.record import Record, failure
 MODULES = {name: f"pagnp.gpucheck.{name}" for name in ("conformance", "networks", "repetition", "sanitizer")}
 MODULES |= {"speed-convs": "pagnp.gpucheck.speed_convs", "speed-network": "pagnp.gpucheck.speed_network"}
 NOT_RUN = 5  # the exit code of a stage that cannot run here: its record says why
+AGAIN = 6  # that of a stage that another process can go on with, at the end of its record, given "again=1"
+
+
+class AgainError(Exception):
+    """The GPU answers this process no more, as after an illegal access; the record says what is not to be repeated."""
 
 
 class Deadline:
@@ -52,8 +58,9 @@ class Job:
 def main(arguments: Sequence[str], backend_of: Callable[[str], Backend] = get_backend) -> int:
     """Run a stage and return the exit code."""
     name, backend, seconds, path, *pairs = arguments
-    deadline, record = Deadline(float(seconds)), Record(Path(path))
     given = dict(pair.split("=", 1) for pair in pairs)
+    deadline = Deadline(float(seconds))
+    record = Record.going_on(Path(path)) if "again" in given else Record(Path(path))
     files = {key: Path(given[key]) for key in ("weights", "image") if key in given}
     try:
         stage = importlib.import_module(MODULES[name])
@@ -63,6 +70,9 @@ def main(arguments: Sequence[str], backend_of: Callable[[str], Backend] = get_ba
         return NOT_RUN
     try:
         stage.run(job)
+    except AgainError as error:
+        print(error, flush=True)
+        return AGAIN
     except Exception as error:  # a BackendError, too: a launch that fails is no reason not to have run
         record.check("stage", [failure(error)])
         raise
@@ -70,5 +80,12 @@ def main(arguments: Sequence[str], backend_of: Callable[[str], Backend] = get_ba
     return 0
 
 
+def leave(code: int) -> None:
+    """End the process. With AGAIN at once: what libraries give back at their end, they no longer can."""
+    if code == AGAIN:
+        os._exit(code)
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    leave(main(sys.argv[1:]))

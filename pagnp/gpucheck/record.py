@@ -26,6 +26,13 @@ class Record:
         self.finished = False
         self._written = 0.0
 
+    @classmethod
+    def going_on(cls, path: Path) -> "Record":
+        """Return the record that a process before this one left in the file."""
+        record, found = cls(path), json.loads(path.read_bytes())
+        record.checks, record.skipped, record.values = (found[name] for name in ("checks", "skipped", "values"))
+        return record
+
     def check(self, name: str, problems: Sequence[str] = (), count: int = 1) -> None:
         """Add `count` things that were looked at under `name`, and what was wrong with one of them."""
         found = self.checks.setdefault(name, {"count": 0, "failed": 0, "first": []})
@@ -46,10 +53,12 @@ class Record:
         self.save()
 
     @contextlib.contextmanager
-    def attempt(self, name: str) -> Iterator[None]:
-        """An exception inside the block is a failed check of that name, and not the end."""
+    def attempt(self, name: str, but: type[Exception] | tuple[()] = ()) -> Iterator[None]:
+        """An exception inside the block, `but` for those, is a failed check of that name, and not the end."""
         try:
             yield
+        except but:
+            raise
         except Exception as error:
             self.check(name, [failure(error)])
 

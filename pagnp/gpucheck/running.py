@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pagnp.gpucheck.job import NOT_RUN
+from pagnp.gpucheck.job import AGAIN, NOT_RUN
 from pagnp.gpucheck.record import no_problems
 from pagnp.gpucheck.stages import Command, Stage
 from pagnp.types import Json
@@ -20,6 +20,7 @@ from pagnp.types import Json
 PASSED, FAILED, UNRUN, RUNNING = "passed", "failed", "not run", "running"
 GRACE = 12  # seconds after its time until a stage is stopped: to start Python, to write, to give memory back
 LEAST = 10  # seconds: a stage that would have less is not begun
+MOST_PROCESSES = 12  # of a stage whose contenders break the GPU for it, one after the other
 TICK = 0.05
 LOG_LINES = 15  # of what a stage printed that are kept, where it did not pass
 
@@ -97,10 +98,14 @@ class _Running:
         name = f"{outcome.stage.name}-{outcome.stage.backend}"
         self.record, self.log = folder / f"{name}.json", folder / f"{name}.log"
         outcome.status, outcome.reason = RUNNING, ""
+        self.command, self.processes = command, 1
+        self.process = self._start(seconds)
+
+    def _start(self, seconds: float, *more: str) -> "subprocess.Popen[bytes]":
         environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
-        with open(self.log, "wb") as file:
-            self.process = subprocess.Popen(
-                command(outcome.stage, seconds, self.record),
+        with open(self.log, "ab") as file:
+            return subprocess.Popen(
+                [*self.command(self.outcome.stage, seconds, self.record), *more],
                 stdin=subprocess.DEVNULL,
                 stdout=file,
                 stderr=subprocess.STDOUT,
@@ -112,12 +117,23 @@ class _Running:
         """Return whether it has ended, by itself or because its time is up; then the Outcome is complete."""
         if self.process.poll() is not None:
             self.kill()  # what it may have started itself
+            if self.process.returncode == AGAIN and self._go_on():
+                return False
             self._conclude()
             return True
         if time.monotonic() - self.begun > self.seconds + GRACE:
             self.stop(f"stopped after {self.seconds + GRACE:.0f} s")
             return True
         return False
+
+    def _go_on(self) -> bool:
+        """Start another process where the last one ended; return whether there is time for it."""
+        left = self.seconds - (time.monotonic() - self.begun)
+        if left < LEAST or self.processes == MOST_PROCESSES:
+            return False
+        self.processes += 1
+        self.process = self._start(left, "again=1")
+        return True
 
     def stop(self, reason: str) -> None:
         """End the process; what it found so far is kept."""
@@ -151,6 +167,8 @@ def _read(path):
 def verdict(code: int, found: Json) -> tuple[str, str]:
     """Return (status, reason) of a stage that ended with the exit code `code` and left `found`."""
     skipped = found.get("skipped", {}).get("stage")
+    if code == AGAIN and no_problems(found):
+        return UNRUN, "another library broke the GPU for the process, and no time was left to go on"
     if no_problems(found) and (code == NOT_RUN or (code == 0 and skipped)):
         return UNRUN, skipped or "it cannot run here"
     if code:

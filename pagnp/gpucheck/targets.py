@@ -112,7 +112,7 @@ def _ratio_to_best(sections: Iterable[Json], batch: int, name: str, peers: tuple
 
 
 def _batch_of_eight(sections: list[Json]) -> Iterator[Target]:
-    against = (EAGER, COMPILED)
+    against = (EAGER, GRAPHS, COMPILED)
     value, detail = _ratio_to_best(sections, 8, "dense", against)
     yield _at_most("batch 8, dense / torch's fastest", DENSE, value, detail)
     for kind in ("random", "blobs"):
@@ -126,7 +126,7 @@ def _batch_of_eight(sections: list[Json]) -> Iterator[Target]:
 
 def _half(sections: list[Json], name: str) -> tuple[float | None, str]:
     """Return a keep rate's ratio to torch's fastest; torch.compile was timed beside our dense run alone."""
-    value, detail = _ratio_to_best(sections, 8, name, (EAGER,))
+    value, detail = _ratio_to_best(sections, 8, name, (EAGER, GRAPHS))
     compiled, _ = _ratio_to_best(sections, 8, "dense", (COMPILED,))
     pairs = _rows(sections, 8, name)
     if value is None or compiled is None or not pairs:

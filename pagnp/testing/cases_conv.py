@@ -233,6 +233,20 @@ def _narrow_deconv_rows():
     yield deconv(3, 13, 14, 3, (13, 11), "cancelling", 94, padding=5, groups=3)  # more than a block of taps
 
 
+def _negative_crop_rows():
+    """Transposed convs with output beyond the input's reach on each side, in phases with taps and without."""
+    windows = ((1, 3, 1), (1, 3, (1, 3)), (2, 3, 1), (3, 2, 1), (4, 2, 2), (3, 1, 1))
+    for far, (k, stride, dilation) in enumerate(windows, 1):
+        window = {"stride": stride, "dilation": dilation, "seed": 92}
+        for crop in ((-far, 0, 0, 0), (0, -far, 0, 0), (0, 0, -far, 0), (0, 0, 0, -far), (-far - 3, 1, -far - 1, 2)):
+            yield deconv(4, 2, 3, 4, k, padding=crop, groups=4, **window)
+            yield deconv(5, 3, 4, 5, k, padding=crop, groups=5, epilogue="bias", **window)
+            yield deconv(3, 2, 3, 2, k, padding=crop, **window)
+    yield deconv(6, 3, 4, 9, 3, "specials", 92, stride=2, padding=-2, groups=3, residual="residual")
+    seed = 100000394  # of the random case that found taps before the first
+    yield deconv(48, 7, 13, 48, 1, "ties", seed, stride=3, padding=(-1, 0, 0, 0), dilation=(1, 3), groups=48)
+
+
 def _sharp_rows():
     """Small rows where each mistake of rounding and each lost special value shows, and long chains on few pixels."""
     for fill in fills.SHARP:
@@ -297,6 +311,7 @@ ROWS = [
     *_deconv_rows(),
     *_narrow_rows(),
     *_narrow_deconv_rows(),
+    *_negative_crop_rows(),
     *_sharp_rows(),
     *_bilinear_deconv_rows(),
     *_large_rows(),

@@ -1,54 +1,44 @@
-"""Measure a rooms model on freshly rendered scenes, with pagnp alone (no torch).
+"""Measure a rooms model on freshly rendered scenes, with pagnp alone (no torch): the numbers of its model card.
 
-    python examples/evaluate_rooms.py --weights examples/models/rooms-seg.h5 --seed 3 --count 200
+    python examples/evaluate_rooms.py --weights examples/models/rooms-seg.h5 --image examples/images/room.png
 
-With --image also the model's hash and its digest on that image (the model card's JSON is this output).
-Prints JSON: mean and per-class intersection over union, pixel accuracy, kept share per gate (mean and standard
-deviation over scenes), use of each MultiPool rate, MACs, and one SHA-256 over the digests of all scenes.
+Prints JSON: the model's hash, its digest on the image, and what `pagnp eval --json` says of the same scenes in a folder
+(docs/EVALUATION.md), less what differs from machine to machine: the seconds.
 """
 
 import argparse
-import json
-import math
 import sys
-import time
+from dataclasses import asdict
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import numpy as np
 from rooms import CLASSES, render
 from rooms.make import parse_size
 
 import pagnp
-from pagnp.evaluate.segmentation import Segmentation
-from pagnp.evaluate.work import Work
+from pagnp.cli.eval_report import as_json
+from pagnp.evaluate.evaluation import evaluate
+from pagnp.evaluate.groundtruth import GroundTruth
+from pagnp.evaluate.layouts.rooms import KINDS
 from pagnp.modelfile import model_hash
 
 
-def evaluate(model, scenes, **options):
-    """Return the scores of `model` over an iterable of rendered scenes (dicts of `rooms.render`)."""
-    labels, work = Segmentation(len(CLASSES)), Work()
-    for scene in scenes:
-        start = time.perf_counter()
-        result = model(scene["image"], **options)
-        work.add(result, time.perf_counter() - start)
-        labels.add(result.outputs["segmentation"], scene["labels"])
-    found, spent = labels.result(CLASSES), work.result()
-    return {
-        "mean_iou": found["mean_iou"],
-        "pixel_accuracy": found["pixel_accuracy"],
-        "iou": {name: value for name, value in found["iou"].items() if not math.isnan(value)},
-        "kept": spent["kept"],
-        "gated_share": spent["gated_share"],
-        "gmac": {name: spent["macs"][name] / 1e9 for name in ("dense", "executed")},
-        "rates": {
-            name: {rate: round(share, 4) for rate, share in used.items()} for name, used in spent["rates"].items()
-        },
-        "digest": spent["digest"],
-    }
+def rendered(seed: int, count: int, size: tuple[int, int]) -> GroundTruth:
+    """Return scenes as ground truth that are rendered when they are read, as rooms.make stores them."""
+
+    def read(name):
+        scene = render(seed, int(name), size)
+        # Stored scenes have normals in float16; both ways must give one score.
+        scene["normals"] = scene["normals"].astype(np.float16).astype(np.float32)
+        scene["boundary"] = scene["boundary"].astype(np.float32)
+        return {kind: scene[kind] for kind in ("image", *KINDS)}
+
+    return GroundTruth("rooms", [f"{k:06d}" for k in range(count)], KINDS, read, Path, tuple(CLASSES))
 
 
-def main():
+def main() -> None:
     """Parse the command line, render, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", type=Path, required=True)
@@ -61,11 +51,15 @@ def main():
     parser.add_argument("--budget", type=float)
     args = parser.parse_args()
     model = pagnp.load(args.weights, backend=args.backend)
-    scenes = (render(args.seed, index, args.size) for index in range(args.count))
-    found = evaluate(model, scenes, dense=args.dense, budget=args.budget)
+    truth = rendered(args.seed, args.count, args.size)
+    found = asdict(evaluate(model, truth, dense=args.dense, budget=args.budget))
+    del found["scenes"], found["work"]["seconds"]
+    for scores in found["heads"].values():
+        scores.pop("curve", None)
+    found = {"model_hash": model_hash(model.graph), **found}
     if args.image:
-        found = {"model_hash": model_hash(model.graph), "image_digest": model(args.image).digest} | found
-    print(json.dumps(found, indent=2))
+        found = {"image_digest": model(args.image).digest, **found}
+    print(as_json(found))
 
 
 if __name__ == "__main__":

@@ -60,10 +60,9 @@ def test_useful_on_unseen_scenes_with_gates_that_skip(monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "rooms"]:
         monkeypatch.delitem(sys.modules, name)
     import evaluate_rooms
-    from rooms import render
+    from pagnp.evaluate.evaluation import evaluate
 
-    scenes = (render(1000, index, (192, 256)) for index in range(8))
-    scores = evaluate_rooms.evaluate(pagnp.load(WEIGHTS), scenes)
-    assert scores["pixel_accuracy"] > 0.7
-    assert 0.2 < scores["gated_share"] < 0.8
-    assert sum(gate["std"] > 0.01 for gate in scores["kept"].values()) >= 4  # the masks follow the scene
+    found = evaluate(pagnp.load(WEIGHTS), evaluate_rooms.rendered(1000, 8, (192, 256)))
+    assert found.heads["segmentation"]["pixel_accuracy"] > 0.7
+    assert 0.2 < found.work["gated_share"] < 0.8
+    assert sum(gate["std"] > 0.01 for gate in found.work["kept"].values()) >= 4  # the masks follow the scene

@@ -7,5 +7,5 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 ready_venv ""
 
 [ $# -gt 0 ] || set -- "$root/examples/images/room.png"
-"$venv/bin/pagnp" run --weights "$root/examples/models/rooms.h5" --overwrite "$@"
-say "the pictures are in $(pwd)/pagnp-out (unless --out named another folder)"
+"$venv/bin/pagnp" run --weights "$root/examples/models/rooms.h5" --figure --overwrite "$@"
+say "the pictures are in $(pwd)/pagnp-out (unless --out named another folder); *.figure.png has all in one"

@@ -113,7 +113,7 @@ RIVALS = {
     "truncate": ("--stage", "truncate", "--set", "network.truncate=2"),
     "hard multipool": ("--stage", "multipool", "--set", POOL % "hard"),
     "soft multipool": ("--stage", "multipool", "--set", POOL % "soft"),
-    "same": ("--stage", "same"),
+    "same": ("--stage", "same", "--in-memory"),
 }
 
 

@@ -1,5 +1,6 @@
 """examples/train.py: a course that is stopped ends with the same bits, gates start from the dense network, export."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -190,6 +191,58 @@ def test_slips_in_a_config_are_errors(tmp_path):
             load(tmp_path / "c.toml")
     with pytest.raises(DataError, match="--set network.width=wide: wide is no TOML value"):
         load(CONFIGS / "camvid.toml", ["network.width=wide"])
+
+
+def test_values_of_another_kind_are_errors():
+    for change, message in (
+        ("network.truncate=1.5", r"\[network\] truncate = 1.5; need int"),
+        ('dense.lr="fast"', r"\[dense\] lr = 'fast'; need float"),
+        ("dense.epochs=0", "epochs = 0; need more than 0"),
+        ('dense.schedule="cosinus"', "schedule = 'cosinus'; choose cosine or poly"),
+        ("augment.crop=[8]", r"crop = \(8,\); need tuple"),
+        ("dense.lr.x=1", "dense.lr is no table"),
+        ('train_split="test"', "train_split = 'test'; choose train or trainval, never the test"),
+    ):
+        with pytest.raises(DataError, match=message):
+            load(CONFIGS / "camvid.toml", [change])
+    assert load(CONFIGS / "camvid.toml", ["dense.lr=1"]).stages["dense"].lr == 1
+
+
+def test_a_course_does_not_go_on_with_other_settings(road, dense, tmp_path, capsys):
+    work = tmp_path / "pag"
+    rate = ("--stage", "pag", "--start", str(dense), "--rho", "0.5")
+    assert run(road, work, *rate) == 0
+    capsys.readouterr()
+    assert run(road, work, *rate[:-1], "0.9", "--export", str(tmp_path / "m.h5")) == 1
+    assert "finetune.rho was 0.5, now 0.9; go on with its own" in capsys.readouterr().err
+    assert not (tmp_path / "m.h5").exists()
+    assert run(road, work, *rate[:-1], "0.9", "--evaluate", "val") == 0  # which it does not depend on
+    assert run(road, work, *rate, "--evaluate", "val", "--set", "network.width=0.25") == 1
+    assert "the weights of another network" in capsys.readouterr().err
+    state = torch.load(work / "checkpoint.pt", weights_only=True)
+    del state["config"]
+    torch.save(state, work / "checkpoint.pt")
+    assert run(road, work, *rate) == 0  # a checkpoint of old
+
+
+def test_what_cannot_end_well_does_not_begin(road, dense, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_bytes(b"x")
+    for more, message in (
+        (("--export", str(tmp_path / "no/m.h5")), "--export .*/no/m.h5: there is no folder"),
+        (("--export", str(tmp_path)), "--export .*: need the name of a file"),
+        (("--device", "abacus"), "--device abacus: torch does not see it"),
+        (("--stage", "pag", "--start", str(file.parent)), "checkpoint.pt"),
+    ):
+        assert run(road, tmp_path / "work", *more) == 1
+        assert re.search(message, capsys.readouterr().err)
+        assert not (tmp_path / "work/log.csv").exists()
+    assert run(road, file, "--stage", "dense") == 1
+    assert run(road, tmp_path / "none", "--evaluate", "val") == 1 and not (tmp_path / "none").exists()
+    (tmp_path / "work/checkpoint.pt").write_bytes(b"no checkpoint")
+    capsys.readouterr()
+    assert run(road, tmp_path / "work") == 1
+    assert "checkpoint.pt: is damaged or no checkpoint" in capsys.readouterr().err
 
 
 def test_the_temperature_falls_and_the_pressure_grows():

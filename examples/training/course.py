@@ -17,9 +17,9 @@ from pagnp.torch.losses import sparsity_loss
 from pagnp.torch.nn import gate_probabilities, gates, keep_rates, set_gate_mode, set_temperature
 
 from .augment import Batches, normalise, steps_of_epoch
-from .config import STAGES, Config
+from .config import STAGES, Config, changed, settings
 from .dataset import DataError, Dataset
-from .networks import build, decides, start_from
+from .networks import build, decides, read_checkpoint, start_from
 from .schedule import plan
 from .tasks import Scores, class_weights, task_losses
 
@@ -76,19 +76,27 @@ class Course:
             "seconds": self.seconds,
             "seed": self.seed,
             "stage": self.name,
+            "config": settings(self.config, STAGES[self.name]),
         }
         partial = path.with_name(f"{path.name}.part")
         torch.save(state, partial)
         os.replace(partial, path)
 
-    def load(self, path: Path) -> None:
-        """Go on from a checkpoint of this very course."""
-        state = torch.load(path, weights_only=True, map_location=self.device)
+    def load(self, path: Path, to_train: bool = True) -> None:
+        """Go on from a checkpoint of this very course; not `to_train`: its network is all that has to be the same."""
+        state = read_checkpoint(path, self.device)
         for name, mine in (("steps", self.steps), ("seed", self.seed), ("stage", self.name)):
             if state[name] != mine:
                 raise DataError(f"{path}: a course with {name} {state[name]}, not {mine}; choose another --work")
-        self.net.load_state_dict(state.get("net", state["average"]))
-        self.average.load_state_dict(state["average"])
+        # Checkpoints of old do not tell their settings.
+        other = changed(state.get("config", {}), settings(self.config, STAGES[self.name]))
+        if other and to_train:
+            raise DataError(f"{path}: a course whose {'; '.join(other)}; go on with its own, or choose another --work")
+        try:
+            self.net.load_state_dict(state.get("net", state["average"]))
+            self.average.load_state_dict(state["average"])
+        except RuntimeError as error:  # names every tensor, one a line
+            raise DataError(f"{path}: the weights of another network; give its own config and options") from error
         if "optimizer" in state:
             self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]

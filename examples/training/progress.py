@@ -19,6 +19,10 @@ class Log:
         if rows:
             self.columns = rows[0]
             kept = [row for row in rows[1:] if len(row) == len(rows[0]) and int(row[0]) <= step]
+            if not kept:  # perhaps of another course, which had other columns
+                self.columns = None
+                path.unlink()
+                return
             with open(path, "w", newline="") as file:
                 csv.writer(file).writerows([rows[0], *kept])
 

@@ -150,6 +150,8 @@ def test_bsds(tmp_path):
     assert (truth.layout, truth.names) == ("bsds", ["test/8"])
     boundary = truth.read("test/8")["boundary"]
     assert boundary.shape == (10, *SIZE) and boundary.sum((1, 2)).tolist() == [1, 1, *[0] * 7, 1]
+    with pytest.raises(GroundTruthError, match="index.csv: no row for test//8"):
+        open_truth(tmp_path, split="test/").read("test//8")
     for text, message in (("id,split\n8,test\n", "need columns"), ("id,split,annotators\n8,test,17\n", "1 to 16")):
         (tmp_path / "index.csv").write_text(text)
         with pytest.raises(GroundTruthError, match=message):
@@ -216,6 +218,9 @@ def test_panorama(tmp_path):
     assert scene["depth"][0, 0] == 0 and scene["depth"][1, 1] == 1.0 and not scene["normals"].any()
     with pytest.raises(GroundTruthError, match="has no splits"):
         open_truth(tmp_path, split="test")
+    (tmp_path / "p1_rgb.png").unlink()
+    with pytest.raises(GroundTruthError, match="no .*_rgb.png in it"):
+        open_truth(tmp_path, layout="panorama")
 
 
 def test_folders_that_are_none(tmp_path):

@@ -97,6 +97,14 @@ def test_normals_by_hand():
     assert found["image_mean"]["mean"] == pytest.approx((27.6 + 180) / 2, abs=1e-4)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_normals_that_are_no_numbers(value):
+    truth = turned(0, 10)
+    truth[0, 1, 2] = value
+    with pytest.raises(GroundTruthError, match="the normals have infinite values or NaN"):
+        Normals().add(turned(0, 0), truth)
+
+
 def test_small_angles_are_not_lost():
     tiny = np.array([[math.sin(1e-4), 0, math.cos(1e-4)]], np.float32)
     assert angles(tiny, np.array([[0, 0, 1]], np.float32))[0] == pytest.approx(math.degrees(1e-4), rel=1e-5)
@@ -115,6 +123,9 @@ def test_class_names(tmp_path):
         check_classes("seg", 2, ["wall", "road"], ("wall", "floor"))
     path.write_text("value,name\n0,wall\n2,floor\n")
     with pytest.raises(GroundTruthError, match="without a gap"):
+        read_classes(tmp_path)
+    path.write_text("value,name\n")
+    with pytest.raises(GroundTruthError, match="has no rows"):
         read_classes(tmp_path)
     path.write_text("number,name\n0,wall\n")
     with pytest.raises(GroundTruthError, match="need the columns value, name"):

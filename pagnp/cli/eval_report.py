@@ -110,8 +110,9 @@ def _scene(scene):
     shown = []
     for head, scores in scene["heads"].items():
         for key, value in scores.items():
-            shown.append((f"{head} {key}", f"{value:.4f}"))
-    share = scene["macs"]["executed"] / scene["macs"]["dense"]
+            shown.append((f"{head} {key}", _with_unit(value, "")))
+    macs = scene["macs"]
+    share = macs["executed"] / macs["dense"] if macs["dense"] else None
     return [*shown, ("done", _with_unit(share, "%")), ("seconds", f"{scene['seconds']:.3f}")]
 
 

@@ -59,7 +59,9 @@ def parse(arguments=None):
     parser.add_argument("--evaluate", choices=("val", "test"), help="only score the checkpoint's running average")
     parser.add_argument("--export", type=Path, help="write the model file when the course is at its end")
     parser.add_argument("--checkpoint-every", type=float, default=3, help="minutes between checkpoints")
-    parser.add_argument("--score-every", type=positive, default=20, help="epochs between scores on the validation split")
+    parser.add_argument(
+        "--score-every", type=positive, default=20, help="epochs between scores on the validation split"
+    )
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 until the last part of the course")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--ahead", type=int, default=0, help="processes that prepare batches ahead (for a GPU: 4)")

@@ -124,7 +124,9 @@ def parse(tables: dict[str, Any], path: Path) -> Config:
     if tables.get("dataset") not in DATASETS:
         raise DataError(f"{path}: dataset = {tables.get('dataset')!r}; choose one of {', '.join(DATASETS)}")
     if tables.get("train_split", "train") not in SPLITS:
-        raise DataError(f"{path}: train_split = {tables['train_split']!r}; choose {' or '.join(SPLITS)}, never the test")
+        raise DataError(
+            f"{path}: train_split = {tables['train_split']!r}; choose {' or '.join(SPLITS)}, never the test"
+        )
     return Config(
         tables["dataset"],
         tables.get("train_split", "train"),

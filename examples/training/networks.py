@@ -130,6 +130,8 @@ def branch_weights(weights, own):
             _, part, leaf = rest.split(".")  # 1.conv.weight
             source = f"{block}.{part}2.{leaf}"
             if source not in weights:
-                raise DataError(f"network.multipool: the weights have no {source} for {name}; start from a dense network")
+                raise DataError(
+                    f"network.multipool: the weights have no {source} for {name}; start from a dense network"
+                )
             found[name] = weights[source]
     return found

@@ -109,6 +109,8 @@ def prepare(args):
         raise DataError(f"{checkpoint}: missing; nothing to score")
     elif args.start:
         course.start_from(args.start / CHECKPOINT)
+    elif args.stage != "dense":
+        print(f"train.py: note: --stage {args.stage} without --start begins with random weights", file=sys.stderr)
     return course
 
 

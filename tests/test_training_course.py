@@ -201,6 +201,12 @@ def test_values_of_another_kind_are_errors():
         ('dense.schedule="cosinus"', "schedule = 'cosinus'; choose cosine or poly"),
         ("augment.crop=[8]", r"crop = \(8,\); need tuple"),
         ("dense.lr.x=1", "dense.lr is no table"),
+        ("network=3", r"network = 3; need a table \[network\]"),
+        ("heads=3", r"heads = 3; need a table \[heads\]"),
+        ("heads.segmentation=3", r"heads.segmentation = 3; need a table"),
+        ("augment.scale=[0.0, 1.0]", r"scale = \(0.0, 1.0\); need more than 0"),
+        ("dense.weights={depth=1.0}", r"\[dense\] weights: there is no head depth"),
+        ('heads.n={task="normals"}', "turns pictures, but not the normals in them"),
         ('train_split="test"', "train_split = 'test'; choose train or trainval, never the test"),
     ):
         with pytest.raises(DataError, match=message):

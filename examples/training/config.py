@@ -16,7 +16,19 @@ DATASETS = ("camvid", "bsds", "rooms")
 SPLITS = ("train", "trainval")  # that a network may be trained on
 TABLES = ("dense", "finetune")
 CHOICES = {"schedule": ("cosine", "poly"), "optimizer": ("adamw", "sgd")}
-POSITIVE = ("epochs", "batch", "lr", "aspect", "depth", "width", "output_stride", "stem_pool_stride")
+POSITIVE = (
+    "epochs",
+    "batch",
+    "lr",
+    "aspect",
+    "depth",
+    "width",
+    "output_stride",
+    "stem_pool_stride",
+    "crop",
+    "scale",
+    "temperature",
+)
 # Stages but the first start from a dense network and share one budget of training, so that their ends compare.
 STAGES = {"dense": "dense"} | dict.fromkeys(("pag", "skip", "truncate", "multipool", "same"), "finetune")
 
@@ -127,14 +139,35 @@ def parse(tables: dict[str, Any], path: Path) -> Config:
         raise DataError(
             f"{path}: train_split = {tables['train_split']!r}; choose {' or '.join(SPLITS)}, never the test"
         )
-    return Config(
+    heads = tables.get("heads", {})
+    parts = {name: tables.get(name, {}) for name in ("network", "augment", *TABLES, "heads")}
+    parts |= {f"heads.{name}": head for name, head in heads.items()} if isinstance(heads, dict) else {}
+    for name, part in parts.items():
+        if not isinstance(part, dict):
+            raise DataError(f"{path}: {name} = {part!r}; need a table [{name}]")
+    config = Config(
         tables["dataset"],
         tables.get("train_split", "train"),
         table_of(Network, tables, "network", path),
-        tables.get("heads", {}),
+        heads,
         table_of(Augment, tables, "augment", path),
         {name: table_of(Stage, tables, name, path) for name in TABLES if name in tables},
     )
+    check_heads(config, path)
+    return config
+
+
+def check_heads(config: Config, path: Path) -> None:
+    """Raise DataError where a Stage weighs a head that is not there, or the augmentation would make a truth wrong."""
+    for name, stage in config.stages.items():
+        unknown = set(stage.weights) - set(config.heads)
+        if unknown:
+            raise DataError(f"{path}: [{name}] weights: there is no head {', '.join(sorted(unknown))}")
+    how, tasks = config.augment, {head.get("task") for head in config.heads.values()}
+    if "normals" in tasks and (how.degrees or how.quarters):
+        raise DataError(
+            f"{path}: [augment] turns pictures, but not the normals in them; leave out degrees and quarters"
+        )
 
 
 def table_of(kind, tables, name, path):
@@ -149,7 +182,7 @@ def table_of(kind, tables, name, path):
             raise DataError(f"{path}: [{name}] {key} = {value!r}; need {getattr(wanted[key], '__name__', wanted[key])}")
         if key in CHOICES and value not in CHOICES[key]:
             raise DataError(f"{path}: [{name}] {key} = {value!r}; choose {' or '.join(CHOICES[key])}")
-        if key in POSITIVE and not value > 0:
+        if key in POSITIVE and not all(one > 0 for one in (value if isinstance(value, tuple) else (value,))):
             raise DataError(f"{path}: [{name}] {key} = {value!r}; need more than 0")
     try:
         return kind(**table)

@@ -142,6 +142,17 @@ def test_what_pag_is_compared_with_starts_from_the_dense_network_and_runs_in_pag
     assert result.macs["executed"] <= full
 
 
+@pytest.mark.parametrize(("mode", "trained"), [("hard", "gumbel_hard"), ("soft", "soft")])
+def test_a_multipool_beside_gates_is_trained_as_it_will_be_used(road, tmp_path, mode, trained):
+    words = [str(CONFIGS / "camvid.toml"), "--data", str(road), "--work", str(tmp_path), "--stage", "pag"]
+    args = train.parse(words)
+    args.set = [*SMALL, POOL % mode]
+    course = train.prepare(args)
+    course.take_step()
+    assert course.net.layer4[1].multipool.unit.train_mode == trained
+    assert course.net.layer1[0].gate.unit.train_mode == "gumbel_hard"
+
+
 def test_a_skipped_block_costs_nothing_and_is_the_shortcut(road, dense, tmp_path):
     args = train.parse(
         [

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from pagnp.torch.losses import sparsity_loss
-from pagnp.torch.nn import gate_probabilities, gates, keep_rates, set_gate_mode, set_temperature
+from pagnp.torch.nn import MultiPool, gate_probabilities, gates, keep_rates, set_gate_mode, set_temperature
 
 from .augment import Batches, normalise, steps_of_epoch
 from .config import STAGES, Config, changed, settings
@@ -118,7 +118,7 @@ class Course:
         batch = self.next_batch()
         for group in self.optimizer.param_groups:
             group["lr"] = now.lr
-        set_gate_mode(self.net, now.mode)
+        set_train_mode(self.net, now.mode)
         set_temperature(self.net, now.temperature)
         torch.manual_seed(int(np.random.SeedSequence([self.seed, 3, self.step]).generate_state(1)[0]))  # Gumbel noise
         self.net.train()
@@ -187,6 +187,14 @@ def cropped(logits, size, padded):
         return logits.float().cpu()
     full = torch.nn.functional.interpolate(logits.float(), size=tuple(padded), mode="bilinear", align_corners=False)
     return full[..., : size[0], : size[1]].cpu()
+
+
+def set_train_mode(net, mode):
+    """Set what gates and MultiPools do in training; a MultiPool that blends in the model file blends here, too."""
+    set_gate_mode(net, mode)
+    for module in net.modules():
+        if isinstance(module, MultiPool) and module.unit.mode == "soft":
+            module.unit.train_mode = "soft"
 
 
 def kept_maps(net):

@@ -175,7 +175,8 @@ def main(arguments=None):
         if args.export and finished:
             export_model(course, args.export)
     except (DataError, PagnpError, OSError) as error:
-        print(f"train.py: {error}", file=sys.stderr)
+        reason = (str(error).strip() or repr(error)).splitlines()[-1]  # a process of --ahead puts its whole traceback before it
+        print(f"train.py: {reason}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("train.py: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)

@@ -356,4 +356,7 @@ def test_a_log_drops_what_came_after_the_checkpoint(tmp_path):
     again = Log(tmp_path / "log.csv", 100)
     again.add({"step": 150, "loss": 0.5})
     assert (tmp_path / "log.csv").read_text().split() == ["step,loss", "50,6.25", "100,12.5", "150,0.5"]
+    (tmp_path / "log.csv").write_text("other,columns\nno number,0\n")  # of no course, or cut off by a full disk
+    Log(tmp_path / "log.csv", 100).add({"step": 150, "loss": 0.5})
+    assert (tmp_path / "log.csv").read_text().split() == ["step,loss", "150,0.5"]
     assert duration(61) == "1m01" and duration(7500) == "2h05"

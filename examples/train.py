@@ -175,8 +175,9 @@ def main(arguments=None):
         if args.export and finished:
             export_model(course, args.export)
     except (DataError, PagnpError, OSError) as error:
-        reason = (str(error).strip() or repr(error)).splitlines()[-1]  # a process of --ahead puts its whole traceback before it
-        print(f"train.py: {reason}", file=sys.stderr)
+        lines = str(error).splitlines() or [repr(error)]
+        # An error in a process of --ahead has its whole traceback before it.
+        print(f"train.py: {[line for line in lines if line.strip()][-1]}", file=sys.stderr)
         return FAILED
     except KeyboardInterrupt:
         print("train.py: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)

@@ -26,6 +26,12 @@ def test_segmentation_by_hand():
     assert math.isnan(found["iou"]["lamp"]) and math.isnan(found["accuracy"]["lamp"])
 
 
+def test_classes_of_one_name_are_told_apart():
+    scores = Segmentation(3)
+    scores.add(np.array([[0, 1, 2, 2]]), np.array([[0, 1, 1, 2]], np.uint8))
+    assert scores.result(["a", "b", "a"])["iou"] == {"a (0)": 1.0, "b": 0.5, "a (2)": 0.5}
+
+
 def test_segmentation_sums_pixels_over_images():
     scores = Segmentation(2)
     scores.add(np.zeros((1, 3), np.uint8), np.zeros((1, 3), np.uint8))

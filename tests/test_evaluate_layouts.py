@@ -117,6 +117,19 @@ def test_arrays_that_are_no_depth(plain, array):
         open_truth(plain).read("a")
 
 
+def test_boundaries_that_would_mark_nothing_unnoticed(plain):
+    marks = np.zeros(SIZE, np.uint8)
+    marks[2, 3] = 1
+    save(plain / "boundary/b.png", marks)
+    with pytest.raises(GroundTruthError, match="b.png: no value above 1; a boundary is 128 or more"):
+        open_truth(plain).read("b")
+    indexed = Image.fromarray(marks, "P")
+    indexed.putpalette([0, 0, 0, 255, 255, 255])
+    indexed.save(plain / "boundary/b.png")
+    with pytest.raises(GroundTruthError, match="b.png: 8-bit grey wanted, the file is of mode P"):
+        open_truth(plain).read("b")
+
+
 def test_four_bits_are_not_scaled(plain):
     # Pillow would read the value 3 of a 4-bit grey PNG as 51
     narrow = Image.fromarray(np.full((*SIZE,), 3, np.uint8), "L")

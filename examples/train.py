@@ -82,10 +82,10 @@ def check(args):
     """Raise an error, before hours of work, where the device or the file of --export cannot be had."""
     if args.device != "cpu" and not (args.device.startswith("cuda") and torch.cuda.is_available()):
         raise DataError(f"--device {args.device}: torch does not see it; give cpu, or cuda where there is a GPU")
-    if args.export is not None:
-        check_target("--export", args.export, True, "model.h5")
     if not args.evaluate:
         args.work.mkdir(parents=True, exist_ok=True)
+    if args.export is not None:
+        check_target("--export", args.export, True, "model.h5")
 
 
 def prepare(args):

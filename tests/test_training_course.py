@@ -242,6 +242,11 @@ def test_a_course_does_not_go_on_with_other_settings(road, dense, tmp_path, caps
     assert run(road, work, *rate) == 0  # a checkpoint of old
 
 
+def test_the_model_may_go_into_the_folder_of_the_course(road, tmp_path):
+    assert run(road, tmp_path / "new", "--set", "dense.epochs=1", "--export", str(tmp_path / "new/m.h5")) == train.DONE
+    assert (tmp_path / "new/m.h5").exists()
+
+
 def test_what_cannot_end_well_does_not_begin(road, dense, tmp_path, capsys):
     file = tmp_path / "file"
     file.write_bytes(b"x")

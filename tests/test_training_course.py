@@ -153,6 +153,15 @@ def test_a_multipool_beside_gates_is_trained_as_it_will_be_used(road, tmp_path, 
     assert course.net.layer1[0].gate.unit.train_mode == "gumbel_hard"
 
 
+@pytest.mark.parametrize("stage", ["pag", "skip", "truncate", "multipool", "same"])
+def test_a_config_with_a_multipool_can_be_exported_at_every_stage(road, tmp_path, stage):
+    words = [str(CONFIGS / "camvid.toml"), "--data", str(road), "--work", str(tmp_path), "--stage", stage]
+    args = train.parse(words)
+    args.set = [*SMALL, POOL % "hard"]
+    train.export_model(train.prepare(args), tmp_path / "m.h5")
+    assert bool(pagnp.load(tmp_path / "m.h5").graph.multipools()) == (stage != "truncate")
+
+
 def test_a_skipped_block_costs_nothing_and_is_the_shortcut(road, dense, tmp_path):
     args = train.parse(
         [

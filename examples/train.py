@@ -108,7 +108,8 @@ def prepare(args):
     elif args.evaluate:
         raise DataError(f"{checkpoint}: missing; nothing to score")
     elif args.start:
-        course.start_from(args.start / CHECKPOINT)
+        for note in course.start_from(args.start / CHECKPOINT):
+            print(f"train.py: note: {note}", file=sys.stderr)
     elif args.stage != "dense":
         print(f"train.py: note: --stage {args.stage} without --start begins with random weights", file=sys.stderr)
     return course

@@ -186,6 +186,18 @@ def test_a_skipped_block_costs_nothing_and_is_the_shortcut(road, dense, tmp_path
     assert {name for name, macs in layers.items() if macs and ".gate." not in name} == {"layer4.0.downsample.1"}, layers
 
 
+def test_a_start_that_is_not_all_there_is_told(road, dense, tmp_path, capsys):
+    same = ("--stage", "same", "--set", "finetune.epochs=1", "--start")
+    assert run(road, tmp_path / "one", *same, str(dense)) == train.DONE
+    assert "note: " not in capsys.readouterr().err
+    assert run(road, tmp_path / "half", "--stop-after", "0") == train.STOPPED
+    head = ("--set", "heads.segmentation.hidden=[16, 64]")
+    assert run(road, tmp_path / "two", *same, str(tmp_path / "half"), *head) == train.DONE
+    err = capsys.readouterr().err
+    assert "half/checkpoint.pt: from a course at step 1 of 3" in err
+    assert "does not have heads.segmentation.conv1, heads.segmentation.bn1" in err
+
+
 def test_a_wrong_start_is_refused(road, dense, tmp_path, capsys):
     wider = ("--set", "network.width=0.25", "--stage", "pag", "--start", str(dense))
     assert run(road, tmp_path / "wide", *wider) == 1

@@ -57,10 +57,11 @@ class Course:
         self.batches: Iterator[dict[str, torch.Tensor]] | None = None
         self.steps = self.stage.epochs * steps_of_epoch(data, self.stage.batch)
 
-    def start_from(self, path: Path) -> None:
-        """Take the weights of a finished course, before the first step."""
-        start_from(self.net, path, self.config, self.name)
+    def start_from(self, path: Path) -> list[str]:
+        """Take the weights of a finished course, before the first step; return what a person should know of it."""
+        notes = start_from(self.net, path, self.config, self.name)
         self.average.load_state_dict(self.net.state_dict())
+        return notes
 
     @property
     def progress(self) -> float:

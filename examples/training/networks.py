@@ -94,13 +94,15 @@ def read_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
     return state
 
 
-def start_from(net: PAGResNet, path: Path, config: Config, stage: str) -> None:
+def start_from(net: PAGResNet, path: Path, config: Config, stage: str) -> list[str]:
     """Load the running average of a finished course; what a gate, a new head or an attention adds keeps its own start.
 
     The 3x3 of a block that becomes a MultiPool starts every branch. Anything else that is missing, left over or of
-    another shape is an error; blocks that stage "truncate" drops are left over by design.
+    another shape is an error; blocks that stage "truncate" drops are left over by design. Returns what a person should
+    know: that the course was not at its end, or that heads begin anew.
     """
-    weights = read_checkpoint(path)["average"]
+    state = read_checkpoint(path)
+    weights = state["average"]
     own = net.state_dict()
     if stage == "multipool":
         weights = {**weights, **branch_weights(weights, own)}
@@ -113,6 +115,13 @@ def start_from(net: PAGResNet, path: Path, config: Config, stage: str) -> None:
     wrong += [name for name in left_over if not name.startswith(("heads.", *allowed))]
     if wrong:
         raise DataError(f"{path}: not the weights of this network: {', '.join(wrong[:5])}{' ...' * (len(wrong) > 5)}")
+    notes = []
+    if state["step"] < state["steps"]:
+        notes.append(f"{path}: from a course at step {state['step']} of {state['steps']}")
+    heads = dict.fromkeys(n.rpartition(".")[0] for n in (*clash, *missing) if n.startswith("heads."))
+    if heads:
+        notes.append(f"{path}: does not have {', '.join(heads)}, which begin with random weights")
+    return notes
 
 
 def replaced(own):

@@ -111,6 +111,14 @@ def test_normals_that_are_no_numbers(value):
         Normals().add(turned(0, 0), truth)
 
 
+def test_answers_that_are_no_numbers_are_not_near():
+    scores, answer = Normals(), turned(0, 0, 0)
+    answer[0, :2] = np.nan
+    scores.add(answer, turned(0, 0, 0))
+    found = scores.result()
+    assert found["within_30"] == pytest.approx(1 / 3) and found["median"] > 179 and math.isnan(found["mean"])
+
+
 def test_small_angles_are_not_lost():
     tiny = np.array([[math.sin(1e-4), 0, math.cos(1e-4)]], np.float32)
     assert angles(tiny, np.array([[0, 0, 1]], np.float32))[0] == pytest.approx(math.degrees(1e-4), rel=1e-5)

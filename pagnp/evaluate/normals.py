@@ -32,7 +32,8 @@ class Normals(Means):
             raise GroundTruthError("the normals have infinite values or NaN; (0, 0, 0) stands for unknown")
         known = np.any(truth != 0, axis=2)
         degrees = angles(normals[known], truth[known])
-        self.histogram += np.bincount((degrees / BIN).astype(np.int64), minlength=len(self.histogram))
+        bins = (np.where(np.isnan(degrees), 180, degrees) / BIN).astype(np.int64)  # an answer of NaN is no near one
+        self.histogram += np.bincount(bins, minlength=len(self.histogram))
         own = self.add_pixels(degrees, degrees**2, *(degrees < limit for limit in WITHIN))
         return {**own, "median": float(np.median(degrees)) if degrees.size else float("nan")}
 

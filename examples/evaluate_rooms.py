@@ -19,10 +19,12 @@ from rooms.make import parse_size
 
 import pagnp
 from pagnp.cli.eval_report import as_json
+from pagnp.errors import PagnpError
 from pagnp.evaluate.evaluation import evaluate
 from pagnp.evaluate.groundtruth import GroundTruth
 from pagnp.evaluate.layouts.rooms import KINDS
 from pagnp.modelfile import model_hash
+from pagnp.types import Json
 
 
 def rendered(seed: int, count: int, size: tuple[int, int]) -> GroundTruth:
@@ -39,7 +41,7 @@ def rendered(seed: int, count: int, size: tuple[int, int]) -> GroundTruth:
 
 
 def main() -> None:
-    """Parse the command line, render, measure, print."""
+    """Parse the command line; render, measure and print, or say in one line what is wrong."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--weights", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=3, help="of the scenes; 1 and 2 were used for training")
@@ -50,6 +52,16 @@ def main() -> None:
     parser.add_argument("--dense", action="store_true")
     parser.add_argument("--budget", type=float)
     args = parser.parse_args()
+    if args.count < 1:
+        parser.error(f"--count {args.count}: need a scene at least")
+    try:
+        print(as_json(measured(args)))
+    except PagnpError as error:
+        raise SystemExit(f"evaluate_rooms.py: {error}") from error
+
+
+def measured(args: argparse.Namespace) -> Json:
+    """Return what is printed of a model."""
     model = pagnp.load(args.weights, backend=args.backend)
     truth = rendered(args.seed, args.count, args.size)
     found = asdict(evaluate(model, truth, dense=args.dense, budget=args.budget))
@@ -59,7 +71,7 @@ def main() -> None:
     found = {"model_hash": model_hash(model.graph), **found}
     if args.image:
         found = {"image_digest": model(args.image).digest, **found}
-    print(as_json(found))
+    return found
 
 
 if __name__ == "__main__":

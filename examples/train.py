@@ -30,6 +30,7 @@ from training.course import Course
 from training.dataset import DataError
 from training.progress import Log, Window, line
 
+from pagnp.cli.options import check_target
 from pagnp.errors import PagnpError
 
 READERS = {"camvid": camvid.dataset, "bsds": bsds.dataset, "rooms": room_scenes.dataset}
@@ -38,7 +39,8 @@ HELP_STAGE = (
     "dense; or, from a dense network: pag (a gate a pixel), skip (a gate a block and image), truncate (without the "
     "last blocks), multipool, same (nothing new)"
 )
-DONE, STOPPED = 0, 3  # exit codes: the course is at its end; --stop-after came first
+# Exit codes: the course is at its end; a file or an option is wrong; --stop-after came first; Ctrl-C.
+DONE, FAILED, STOPPED, INTERRUPTED = 0, 1, 3, 130
 
 
 def parse(arguments=None):
@@ -57,14 +59,33 @@ def parse(arguments=None):
     parser.add_argument("--evaluate", choices=("val", "test"), help="only score the checkpoint's running average")
     parser.add_argument("--export", type=Path, help="write the model file when the course is at its end")
     parser.add_argument("--checkpoint-every", type=float, default=3, help="minutes between checkpoints")
-    parser.add_argument("--score-every", type=int, default=20, help="epochs between scores on the validation split")
+    parser.add_argument(
+        "--score-every", type=positive, default=20, help="epochs between scores on the validation split"
+    )
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 until the last part of the course")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--ahead", type=int, default=0, help="processes that prepare batches ahead (for a GPU: 4)")
     parser.add_argument("--in-memory", action="store_true", help="read all scenes first")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=positive, default=2)
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(arguments)
+
+
+def positive(text):
+    """Read a whole number from 1 on."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: need a whole number from 1 on")
+    return int(text)
+
+
+def check(args):
+    """Raise an error, before hours of work, where the device or the file of --export cannot be had."""
+    if args.device != "cpu" and not (args.device.startswith("cuda") and torch.cuda.is_available()):
+        raise DataError(f"--device {args.device}: torch does not see it; give cpu, or cuda where there is a GPU")
+    if not args.evaluate:
+        args.work.mkdir(parents=True, exist_ok=True)
+    if args.export is not None:
+        check_target("--export", args.export, True, "model.h5")
 
 
 def prepare(args):
@@ -82,12 +103,15 @@ def prepare(args):
     course = Course(config, args.stage, data, args.seed, args.device, args.bf16, args.ahead)
     checkpoint = args.work / CHECKPOINT
     if checkpoint.exists():
-        course.load(checkpoint)
+        course.load(checkpoint, to_train=not args.evaluate)
         print(f"{checkpoint}: step {course.step} of {course.steps}, {course.seconds / 60:.1f} minutes", flush=True)
     elif args.evaluate:
         raise DataError(f"{checkpoint}: missing; nothing to score")
     elif args.start:
-        course.start_from(args.start / CHECKPOINT)
+        for note in course.start_from(args.start / CHECKPOINT):
+            print(f"train.py: note: {note}", file=sys.stderr)
+    elif args.stage != "dense":
+        print(f"train.py: note: --stage {args.stage} without --start begins with random weights", file=sys.stderr)
     return course
 
 
@@ -138,8 +162,8 @@ def main(arguments=None):
     args = parse(arguments)
     torch.set_num_threads(args.threads)
     torch.backends.cudnn.benchmark = True  # crops are all of one size
-    args.work.mkdir(parents=True, exist_ok=True)
     try:
+        check(args)
         course = prepare(args)
         val = READERS[course.config.dataset](args.data, args.evaluate or "val")
         if args.evaluate:
@@ -152,8 +176,13 @@ def main(arguments=None):
         if args.export and finished:
             export_model(course, args.export)
     except (DataError, PagnpError, OSError) as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        return 1
+        lines = str(error).splitlines() or [repr(error)]
+        # An error in a process of --ahead has its whole traceback before it.
+        print(f"train.py: {[line for line in lines if line.strip()][-1]}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("train.py: interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return INTERRUPTED
     return DONE if finished else STOPPED
 
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -156,6 +157,20 @@ def test_csv(call, tmp_path):
     assert code == 0 and out.startswith("image,head,metric,value\n") and ",labels," not in out
     assert call(EVAL + " --csv scores.csv")[0] == 2  # it exists
     assert call(EVAL + " --csv scores.csv --overwrite --limit 1")[0] == 0
+
+
+def test_names_that_are_no_text_are_in_the_csv_as_they_are(call, shared, tmp_path):
+    import shutil
+
+    try:
+        for kind in ("images", "depth"):
+            (tmp_path / "set" / kind).mkdir(parents=True)
+            source = next(path for path in (shared / "plain" / kind).iterdir() if path.stem == "a")
+            shutil.copy(source, os.fsencode(tmp_path / "set" / kind) + b"/\xff" + source.suffix.encode())
+    except OSError:
+        pytest.skip("the file system takes no such names")
+    assert call("eval --weights {d}/flat.h5 set --csv s.csv --per-image")[0] == 0
+    assert b"\n\xff,depth,rmse," in (tmp_path / "s.csv").read_bytes()
 
 
 def test_humans(call):

@@ -147,6 +147,13 @@ def test_suppression_leaves_the_ridge(direction):
     assert left[0].max() == left[:, -1].max() == 0  # what is at the border is not trusted
 
 
+def test_nan_marks_nothing():
+    strength = np.full((12, 15), np.nan, np.float32)
+    assert not nms.suppress(strength).any()
+    strength[6] = 0.9
+    assert nms.suppress(strength)[6, 7] > 0 and not np.isnan(nms.suppress(strength)).any()
+
+
 def test_people_who_agree_and_people_who_do_not():
     def truth_of(*annotators):
         scene = {"boundary": np.array(annotators) > 0}

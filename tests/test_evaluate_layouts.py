@@ -117,6 +117,19 @@ def test_arrays_that_are_no_depth(plain, array):
         open_truth(plain).read("a")
 
 
+def test_boundaries_that_would_mark_nothing_unnoticed(plain):
+    marks = np.zeros(SIZE, np.uint8)
+    marks[2, 3] = 1
+    save(plain / "boundary/b.png", marks)
+    with pytest.raises(GroundTruthError, match="b.png: no value above 1; a boundary is 128 or more"):
+        open_truth(plain).read("b")
+    indexed = Image.fromarray(marks, "P")
+    indexed.putpalette([0, 0, 0, 255, 255, 255])
+    indexed.save(plain / "boundary/b.png")
+    with pytest.raises(GroundTruthError, match="b.png: 8-bit grey wanted, the file is of mode P"):
+        open_truth(plain).read("b")
+
+
 def test_four_bits_are_not_scaled(plain):
     # Pillow would read the value 3 of a 4-bit grey PNG as 51
     narrow = Image.fromarray(np.full((*SIZE,), 3, np.uint8), "L")
@@ -150,6 +163,8 @@ def test_bsds(tmp_path):
     assert (truth.layout, truth.names) == ("bsds", ["test/8"])
     boundary = truth.read("test/8")["boundary"]
     assert boundary.shape == (10, *SIZE) and boundary.sum((1, 2)).tolist() == [1, 1, *[0] * 7, 1]
+    with pytest.raises(GroundTruthError, match="index.csv: no row for test//8"):
+        open_truth(tmp_path, split="test/").read("test//8")
     for text, message in (("id,split\n8,test\n", "need columns"), ("id,split,annotators\n8,test,17\n", "1 to 16")):
         (tmp_path / "index.csv").write_text(text)
         with pytest.raises(GroundTruthError, match=message):
@@ -216,6 +231,9 @@ def test_panorama(tmp_path):
     assert scene["depth"][0, 0] == 0 and scene["depth"][1, 1] == 1.0 and not scene["normals"].any()
     with pytest.raises(GroundTruthError, match="has no splits"):
         open_truth(tmp_path, split="test")
+    (tmp_path / "p1_rgb.png").unlink()
+    with pytest.raises(GroundTruthError, match="no .*_rgb.png in it"):
+        open_truth(tmp_path, layout="panorama")
 
 
 def test_folders_that_are_none(tmp_path):

@@ -26,6 +26,12 @@ def test_segmentation_by_hand():
     assert math.isnan(found["iou"]["lamp"]) and math.isnan(found["accuracy"]["lamp"])
 
 
+def test_classes_of_one_name_are_told_apart():
+    scores = Segmentation(3)
+    scores.add(np.array([[0, 1, 2, 2]]), np.array([[0, 1, 1, 2]], np.uint8))
+    assert scores.result(["a", "b", "a"])["iou"] == {"a (0)": 1.0, "b": 0.5, "a (2)": 0.5}
+
+
 def test_segmentation_sums_pixels_over_images():
     scores = Segmentation(2)
     scores.add(np.zeros((1, 3), np.uint8), np.zeros((1, 3), np.uint8))
@@ -97,6 +103,22 @@ def test_normals_by_hand():
     assert found["image_mean"]["mean"] == pytest.approx((27.6 + 180) / 2, abs=1e-4)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_normals_that_are_no_numbers(value):
+    truth = turned(0, 10)
+    truth[0, 1, 2] = value
+    with pytest.raises(GroundTruthError, match="the normals have infinite values or NaN"):
+        Normals().add(turned(0, 0), truth)
+
+
+def test_answers_that_are_no_numbers_are_not_near():
+    scores, answer = Normals(), turned(0, 0, 0)
+    answer[0, :2] = np.nan
+    scores.add(answer, turned(0, 0, 0))
+    found = scores.result()
+    assert found["within_30"] == pytest.approx(1 / 3) and found["median"] > 179 and math.isnan(found["mean"])
+
+
 def test_small_angles_are_not_lost():
     tiny = np.array([[math.sin(1e-4), 0, math.cos(1e-4)]], np.float32)
     assert angles(tiny, np.array([[0, 0, 1]], np.float32))[0] == pytest.approx(math.degrees(1e-4), rel=1e-5)
@@ -115,6 +137,9 @@ def test_class_names(tmp_path):
         check_classes("seg", 2, ["wall", "road"], ("wall", "floor"))
     path.write_text("value,name\n0,wall\n2,floor\n")
     with pytest.raises(GroundTruthError, match="without a gap"):
+        read_classes(tmp_path)
+    path.write_text("value,name\n")
+    with pytest.raises(GroundTruthError, match="has no rows"):
         read_classes(tmp_path)
     path.write_text("number,name\n0,wall\n")
     with pytest.raises(GroundTruthError, match="need the columns value, name"):

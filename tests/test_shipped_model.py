@@ -77,6 +77,7 @@ def test_useful_on_unseen_scenes_with_gates_that_skip(name, monkeypatch):
     for module in [module for module in sys.modules if module.split(".")[0] == "rooms"]:
         monkeypatch.delitem(sys.modules, module)
     import evaluate_rooms
+
     from pagnp.evaluate.evaluation import evaluate
 
     found = evaluate(pagnp.load(weights(name)), evaluate_rooms.rendered(1000, 8, (192, 256)))

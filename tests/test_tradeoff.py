@@ -96,6 +96,33 @@ def test_wrong_data_is_one_line(place, capsys):
     assert capsys.readouterr().err.startswith("measure.py: ") and not (place / "g.json").exists()
 
 
+def test_wrong_files_are_one_line(place, tmp_path, capsys):
+    given = words(place)
+    for text, message in (
+        ("x =", "x.toml: is no family"),
+        ('head = "a"', "x.toml: is no family"),
+        (FAMILY.replace("mean_iou", "ods"), "rooms-seg.h5: no ods of head 'segmentation', but segmentation"),
+    ):
+        (tmp_path / "x.toml").write_text(text)
+        assert measure.main([str(tmp_path / "x.toml"), *given[1:-1], str(tmp_path / "g.json")]) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("measure.py: ") and message in err and not (tmp_path / "g.json").exists()
+    (tmp_path / "g.json").write_text("{")
+    assert measure.main([*given[:-1], str(tmp_path / "g.json")]) == 2
+    assert "g.json: is not what measure.py writes" in capsys.readouterr().err
+
+
+def test_a_table_without_its_first_row_is_refused(place, tmp_path):
+    for text, message in (
+        ("{}", "report.py: rooms-seg is not measured"),
+        ('{"rooms-seg --budget 0.2": {}}', "report.py: rooms-seg is not measured"),
+        ("[", "m.json: is not what"),
+    ):
+        (tmp_path / "m.json").write_text(text)
+        with pytest.raises(SystemExit, match=message):
+            report.main([str(place / "family.toml"), str(tmp_path / "m.json"), "--title", "t"])
+
+
 def test_tables_and_plots_tell_what_was_measured(place, capsys):
     if not (place / "f.json").exists():
         measure.main(words(place))

@@ -1,5 +1,6 @@
 """examples/train.py: a course that is stopped ends with the same bits, gates start from the dense network, export."""
 
+import re
 import sys
 from pathlib import Path
 
@@ -141,6 +142,26 @@ def test_what_pag_is_compared_with_starts_from_the_dense_network_and_runs_in_pag
     assert result.macs["executed"] <= full
 
 
+@pytest.mark.parametrize(("mode", "trained"), [("hard", "gumbel_hard"), ("soft", "soft")])
+def test_a_multipool_beside_gates_is_trained_as_it_will_be_used(road, tmp_path, mode, trained):
+    words = [str(CONFIGS / "camvid.toml"), "--data", str(road), "--work", str(tmp_path), "--stage", "pag"]
+    args = train.parse(words)
+    args.set = [*SMALL, POOL % mode]
+    course = train.prepare(args)
+    course.take_step()
+    assert course.net.layer4[1].multipool.unit.train_mode == trained
+    assert course.net.layer1[0].gate.unit.train_mode == "gumbel_hard"
+
+
+@pytest.mark.parametrize("stage", ["pag", "skip", "truncate", "multipool", "same"])
+def test_a_config_with_a_multipool_can_be_exported_at_every_stage(road, tmp_path, stage):
+    words = [str(CONFIGS / "camvid.toml"), "--data", str(road), "--work", str(tmp_path), "--stage", stage]
+    args = train.parse(words)
+    args.set = [*SMALL, POOL % "hard"]
+    train.export_model(train.prepare(args), tmp_path / "m.h5")
+    assert bool(pagnp.load(tmp_path / "m.h5").graph.multipools()) == (stage != "truncate")
+
+
 def test_a_skipped_block_costs_nothing_and_is_the_shortcut(road, dense, tmp_path):
     args = train.parse(
         [
@@ -163,6 +184,18 @@ def test_a_skipped_block_costs_nothing_and_is_the_shortcut(road, dense, tmp_path
     result = pagnp.load(tmp_path / "m.h5")(np.asarray(Image.open(road / "images/val/0.png")))
     layers = {name: entry["executed"] for name, entry in result.macs["layers"].items() if name.startswith("layer4")}
     assert {name for name, macs in layers.items() if macs and ".gate." not in name} == {"layer4.0.downsample.1"}, layers
+
+
+def test_a_start_that_is_not_all_there_is_told(road, dense, tmp_path, capsys):
+    same = ("--stage", "same", "--set", "finetune.epochs=1", "--start")
+    assert run(road, tmp_path / "one", *same, str(dense)) == train.DONE
+    assert "note: " not in capsys.readouterr().err
+    assert run(road, tmp_path / "half", "--stop-after", "0") == train.STOPPED
+    head = ("--set", "heads.segmentation.hidden=[16, 64]")
+    assert run(road, tmp_path / "two", *same, str(tmp_path / "half"), *head) == train.DONE
+    err = capsys.readouterr().err
+    assert "half/checkpoint.pt: from a course at step 1 of 3" in err
+    assert "does not have heads.segmentation.conv1, heads.segmentation.bn1" in err
 
 
 def test_a_wrong_start_is_refused(road, dense, tmp_path, capsys):
@@ -190,6 +223,69 @@ def test_slips_in_a_config_are_errors(tmp_path):
             load(tmp_path / "c.toml")
     with pytest.raises(DataError, match="--set network.width=wide: wide is no TOML value"):
         load(CONFIGS / "camvid.toml", ["network.width=wide"])
+
+
+def test_values_of_another_kind_are_errors():
+    for change, message in (
+        ("network.truncate=1.5", r"\[network\] truncate = 1.5; need int"),
+        ('dense.lr="fast"', r"\[dense\] lr = 'fast'; need float"),
+        ("dense.epochs=0", "epochs = 0; need more than 0"),
+        ('dense.schedule="cosinus"', "schedule = 'cosinus'; choose cosine or poly"),
+        ("augment.crop=[8]", r"crop = \(8,\); need tuple"),
+        ("dense.lr.x=1", "dense.lr is no table"),
+        ("network=3", r"network = 3; need a table \[network\]"),
+        ("heads=3", r"heads = 3; need a table \[heads\]"),
+        ("heads.segmentation=3", r"heads.segmentation = 3; need a table"),
+        ("augment.scale=[0.0, 1.0]", r"scale = \(0.0, 1.0\); need more than 0"),
+        ("dense.weights={depth=1.0}", r"\[dense\] weights: there is no head depth"),
+        ('heads.n={task="normals"}', "turns pictures, but not the normals in them"),
+        ('train_split="test"', "train_split = 'test'; choose train or trainval, never the test"),
+    ):
+        with pytest.raises(DataError, match=message):
+            load(CONFIGS / "camvid.toml", [change])
+    assert load(CONFIGS / "camvid.toml", ["dense.lr=1"]).stages["dense"].lr == 1
+
+
+def test_a_course_does_not_go_on_with_other_settings(road, dense, tmp_path, capsys):
+    work = tmp_path / "pag"
+    rate = ("--stage", "pag", "--start", str(dense), "--rho", "0.5")
+    assert run(road, work, *rate) == 0
+    capsys.readouterr()
+    assert run(road, work, *rate[:-1], "0.9", "--export", str(tmp_path / "m.h5")) == 1
+    assert "finetune.rho was 0.5, now 0.9; go on with its own" in capsys.readouterr().err
+    assert not (tmp_path / "m.h5").exists()
+    assert run(road, work, *rate[:-1], "0.9", "--evaluate", "val") == 0  # which it does not depend on
+    assert run(road, work, *rate, "--evaluate", "val", "--set", "network.width=0.25") == 1
+    assert "the weights of another network" in capsys.readouterr().err
+    state = torch.load(work / "checkpoint.pt", weights_only=True)
+    del state["config"]
+    torch.save(state, work / "checkpoint.pt")
+    assert run(road, work, *rate) == 0  # a checkpoint of old
+
+
+def test_the_model_may_go_into_the_folder_of_the_course(road, tmp_path):
+    assert run(road, tmp_path / "new", "--set", "dense.epochs=1", "--export", str(tmp_path / "new/m.h5")) == train.DONE
+    assert (tmp_path / "new/m.h5").exists()
+
+
+def test_what_cannot_end_well_does_not_begin(road, dense, tmp_path, capsys):
+    file = tmp_path / "file"
+    file.write_bytes(b"x")
+    for more, message in (
+        (("--export", str(tmp_path / "no/m.h5")), "--export .*/no/m.h5: there is no folder"),
+        (("--export", str(tmp_path)), "--export .*: need the name of a file"),
+        (("--device", "abacus"), "--device abacus: torch does not see it"),
+        (("--stage", "pag", "--start", str(file.parent)), "checkpoint.pt"),
+    ):
+        assert run(road, tmp_path / "work", *more) == 1
+        assert re.search(message, capsys.readouterr().err)
+        assert not (tmp_path / "work/log.csv").exists()
+    assert run(road, file, "--stage", "dense") == 1
+    assert run(road, tmp_path / "none", "--evaluate", "val") == 1 and not (tmp_path / "none").exists()
+    (tmp_path / "work/checkpoint.pt").write_bytes(b"no checkpoint")
+    capsys.readouterr()
+    assert run(road, tmp_path / "work") == 1
+    assert "checkpoint.pt: is damaged or no checkpoint" in capsys.readouterr().err
 
 
 def test_the_temperature_falls_and_the_pressure_grows():
@@ -286,4 +382,7 @@ def test_a_log_drops_what_came_after_the_checkpoint(tmp_path):
     again = Log(tmp_path / "log.csv", 100)
     again.add({"step": 150, "loss": 0.5})
     assert (tmp_path / "log.csv").read_text().split() == ["step,loss", "50,6.25", "100,12.5", "150,0.5"]
+    (tmp_path / "log.csv").write_text("other,columns\nno number,0\n")  # of no course, or cut off by a full disk
+    Log(tmp_path / "log.csv", 100).add({"step": 150, "loss": 0.5})
+    assert (tmp_path / "log.csv").read_text().split() == ["step,loss", "150,0.5"]
     assert duration(61) == "1m01" and duration(7500) == "2h05"

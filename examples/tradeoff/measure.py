@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout that is not installed
 
 import pagnp
-from pagnp.errors import PagnpError
+from pagnp.errors import PagnpError, UsageError
 from pagnp.evaluate.evaluation import evaluate
 from pagnp.evaluate.layouts import open_truth
 from pagnp.files import write_atomic
@@ -53,12 +53,24 @@ class Family:
 
 def load_family(path: Path) -> Family:
     """Read a family; a series has `models`, and `budgets` if each model is run with several."""
-    tables = tomllib.loads(path.read_text())
-    series = {
-        entry["name"]: [Row(name, budget) for name in entry["models"] for budget in entry.get("budgets", [None])]
-        for entry in tables.pop("series")
-    }
-    return Family(series=series, **{"thresholds": 99, **tables})
+    try:
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        series = {
+            entry["name"]: [Row(name, budget) for name in entry["models"] for budget in entry.get("budgets", [None])]
+            for entry in tables.pop("series")
+        }
+        return Family(series=series, **{"thresholds": 99, **tables})
+    except (ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{path}: is no family of models ({error}); see camvid.toml beside measure.py") from error
+
+
+def load_known(path: Path) -> dict[str, Json]:
+    """Read what was measured."""
+    try:
+        known: dict[str, Json] = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path}: is not what measure.py writes ({error}); remove it or name another one") from error
+    return known
 
 
 def rows_of(family: Family) -> Iterator[Row]:
@@ -78,13 +90,16 @@ def measure(family: Family, row: Row, models: Path, data: Path, threads: int | N
     options = {} if row.budget is None else {"budget": row.budget}
     found = asdict(evaluate(model, truth, thresholds=family.thresholds, threads=threads, **options))
     found.pop("scenes")
+    if family.score not in found["heads"].get(family.head, {}):
+        have = ", ".join(found["heads"])
+        raise UsageError(f"{row.model}.h5: no {family.score} of head '{family.head}', but {have}; correct the family")
     return {"model": row.model, "hash": model_hash(model.graph), "budget": row.budget, "split": family.split, **found}
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure what is missing; return how many models are not there."""
     family = load_family(args.family)
-    known = json.loads(args.out.read_text()) if args.out.exists() else {}
+    known = load_known(args.out) if args.out.exists() else {}
     missing = []
     for row in rows_of(family):
         path = args.models / f"{row.model}.h5"

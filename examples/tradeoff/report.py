@@ -7,7 +7,6 @@ The table goes to stdout, or with --into between the lines `<!-- tradeoff camvid
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +15,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout that 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from chart import Series, chart
-from measure import Family, Row, key_of, load_family
+from measure import Family, Row, key_of, load_family, load_known
 
 from pagnp.bench import drawing
+from pagnp.errors import PagnpError, UsageError
 from pagnp.files import write_atomic
 from pagnp.types import Json
 
@@ -31,7 +31,13 @@ def number(score: str, value: float) -> str:
 
 
 def measured(family: Family, known: dict[str, Json]) -> dict[str, list[tuple[Row, Json]]]:
-    """Return the rows of each series that have been measured; series without any are left out."""
+    """Return the rows of each series that have been measured; series without any are left out.
+
+    Raises: UsageError where the very first row is not there, which all others are told against.
+    """
+    first = key_of(next(iter(family.series.values()))[0])
+    if first not in known:
+        raise UsageError(f"{first} is not measured, against which all others are told; measure it first")
     found = {
         name: [(row, known[key_of(row)]) for row in rows if key_of(row) in known]
         for name, rows in family.series.items()
@@ -99,7 +105,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--plot", type=Path, help="SVG file")
     parser.add_argument("--into", type=Path, help="put the table into this file")
     args = parser.parse_args(arguments)
-    family, known = load_family(args.family), json.loads(args.measured.read_text())
+    try:
+        write(args)
+    except (PagnpError, OSError) as error:
+        raise SystemExit(f"report.py: {error}") from error
+
+
+def write(args: argparse.Namespace) -> None:
+    """Write the table, and the plot if one is asked for."""
+    family, known = load_family(args.family), load_known(args.measured)
     lines = table(family, known)
     if args.into:
         text = put_between(args.into.read_text(), args.family.stem, lines)

@@ -1,8 +1,11 @@
 """Read a course's TOML file; every key is checked, so that a slip of the pen is an error and not a default."""
 
+import json
 import tomllib
-from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +13,22 @@ from .augment import Augment
 from .dataset import DataError
 
 DATASETS = ("camvid", "bsds", "rooms")
+SPLITS = ("train", "trainval")  # that a network may be trained on
 TABLES = ("dense", "finetune")
+CHOICES = {"schedule": ("cosine", "poly"), "optimizer": ("adamw", "sgd")}
+POSITIVE = (
+    "epochs",
+    "batch",
+    "lr",
+    "aspect",
+    "depth",
+    "width",
+    "output_stride",
+    "stem_pool_stride",
+    "crop",
+    "scale",
+    "temperature",
+)
 # Stages but the first start from a dense network and share one budget of training, so that their ends compare.
 STAGES = {"dense": "dense"} | dict.fromkeys(("pag", "skip", "truncate", "multipool", "same"), "finetune")
 
@@ -88,8 +106,11 @@ class Config:
 
 def load(path: Path, changes: Sequence[str] = ()) -> Config:
     """Read a file; `changes` are "table.key=value" with a TOML value, applied on top."""
-    with open(path, "rb") as file:
-        tables = tomllib.load(file)
+    try:
+        with open(path, "rb") as file:
+            tables = tomllib.load(file)
+    except ValueError as error:  # no TOML, or no UTF-8
+        raise DataError(f"{path}: is no TOML file ({error}); see examples/configs") from error
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals:
@@ -97,7 +118,9 @@ def load(path: Path, changes: Sequence[str] = ()) -> Config:
         *place, last = key.split(".")
         table = tables
         for name in place:
-            table = table.setdefault(name, {})
+            table = table.setdefault(name, {}) if isinstance(table, dict) else None
+        if not isinstance(table, dict):
+            raise DataError(f"--set {change}: {'.'.join(place)} is no table")
         try:
             table[last] = tomllib.loads(f"value = {text}")["value"]
         except tomllib.TOMLDecodeError as error:
@@ -112,23 +135,83 @@ def parse(tables: dict[str, Any], path: Path) -> Config:
         raise DataError(f"{path}: unknown {', '.join(sorted(unknown))}")
     if tables.get("dataset") not in DATASETS:
         raise DataError(f"{path}: dataset = {tables.get('dataset')!r}; choose one of {', '.join(DATASETS)}")
-    return Config(
+    if tables.get("train_split", "train") not in SPLITS:
+        raise DataError(
+            f"{path}: train_split = {tables['train_split']!r}; choose {' or '.join(SPLITS)}, never the test"
+        )
+    heads = tables.get("heads", {})
+    parts = {name: tables.get(name, {}) for name in ("network", "augment", *TABLES, "heads")}
+    parts |= {f"heads.{name}": head for name, head in heads.items()} if isinstance(heads, dict) else {}
+    for name, part in parts.items():
+        if not isinstance(part, dict):
+            raise DataError(f"{path}: {name} = {part!r}; need a table [{name}]")
+    config = Config(
         tables["dataset"],
         tables.get("train_split", "train"),
         table_of(Network, tables, "network", path),
-        tables.get("heads", {}),
+        heads,
         table_of(Augment, tables, "augment", path),
         {name: table_of(Stage, tables, name, path) for name in TABLES if name in tables},
     )
+    check_heads(config, path)
+    return config
+
+
+def check_heads(config: Config, path: Path) -> None:
+    """Raise DataError where a Stage weighs a head that is not there, or the augmentation would make a truth wrong."""
+    for name, stage in config.stages.items():
+        unknown = set(stage.weights) - set(config.heads)
+        if unknown:
+            raise DataError(f"{path}: [{name}] weights: there is no head {', '.join(sorted(unknown))}")
+    how, tasks = config.augment, {head.get("task") for head in config.heads.values()}
+    if "normals" in tasks and (how.degrees or how.quarters):
+        raise DataError(
+            f"{path}: [augment] turns pictures, but not the normals in them; leave out degrees and quarters"
+        )
 
 
 def table_of(kind, tables, name, path):
     """Make one dataclass of one table."""
     table = {key: tuple(v) if isinstance(v, list) and key != "gated" else v for key, v in tables.get(name, {}).items()}
-    unknown = set(table) - {f.name for f in fields(kind)}
+    wanted = typing.get_type_hints(kind)
+    unknown = set(table) - set(wanted)
     if unknown:
         raise DataError(f"{path}: [{name}] has no {', '.join(sorted(unknown))}")
+    for key, value in table.items():
+        if not fits(value, wanted[key]):
+            raise DataError(f"{path}: [{name}] {key} = {value!r}; need {getattr(wanted[key], '__name__', wanted[key])}")
+        if key in CHOICES and value not in CHOICES[key]:
+            raise DataError(f"{path}: [{name}] {key} = {value!r}; choose {' or '.join(CHOICES[key])}")
+        if key in POSITIVE and not all(one > 0 for one in (value if isinstance(value, tuple) else (value,))):
+            raise DataError(f"{path}: [{name}] {key} = {value!r}; need more than 0")
     try:
         return kind(**table)
     except TypeError as error:
         raise DataError(f"{path}: [{name}] {error}") from error
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Return whether a TOML value is of the kind that a field's annotation says; whole numbers are floats, too."""
+    if kind is Any:
+        return True
+    if typing.get_origin(kind) is tuple:
+        inner = typing.get_args(kind)
+        return isinstance(value, tuple) and len(value) == len(inner) and all(map(fits, value, inner))
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        return any(fits(value, one) for one in typing.get_args(kind))
+    if kind in (int, float):
+        return isinstance(value, (int, kind)) and not isinstance(value, bool)
+    return isinstance(value, typing.get_origin(kind) or kind)
+
+
+def settings(config: Config, table: str) -> dict[str, Any]:
+    """Return {"table.key": value} of all that a course with the Stage of `table` depends on, as JSON has it."""
+    found: dict[str, Any] = {"dataset": config.dataset, "train_split": config.train_split, "heads": config.heads}
+    for name, part in (("network", config.network), ("augment", config.augment), (table, config.stages[table])):
+        found |= {f"{name}.{key}": value for key, value in asdict(part).items()}
+    return dict(json.loads(json.dumps(found)))
+
+
+def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Return "key was VALUE, now VALUE" of the settings that differ; what only one of them has says nothing."""
+    return [f"{key} was {old[key]!r}, now {new[key]!r}" for key in old if key in new and old[key] != new[key]]

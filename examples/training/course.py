@@ -14,12 +14,12 @@ import numpy as np
 import torch
 
 from pagnp.torch.losses import sparsity_loss
-from pagnp.torch.nn import gate_probabilities, gates, keep_rates, set_gate_mode, set_temperature
+from pagnp.torch.nn import MultiPool, gate_probabilities, gates, keep_rates, set_gate_mode, set_temperature
 
 from .augment import Batches, normalise, steps_of_epoch
-from .config import STAGES, Config
+from .config import STAGES, Config, changed, settings
 from .dataset import DataError, Dataset
-from .networks import build, decides, start_from
+from .networks import build, decides, read_checkpoint, start_from
 from .schedule import plan
 from .tasks import Scores, class_weights, task_losses
 
@@ -57,10 +57,11 @@ class Course:
         self.batches: Iterator[dict[str, torch.Tensor]] | None = None
         self.steps = self.stage.epochs * steps_of_epoch(data, self.stage.batch)
 
-    def start_from(self, path: Path) -> None:
-        """Take the weights of a finished course, before the first step."""
-        start_from(self.net, path, self.config, self.name)
+    def start_from(self, path: Path) -> list[str]:
+        """Take the weights of a finished course, before the first step; return what a person should know of it."""
+        notes = start_from(self.net, path, self.config, self.name)
         self.average.load_state_dict(self.net.state_dict())
+        return notes
 
     @property
     def progress(self) -> float:
@@ -76,19 +77,27 @@ class Course:
             "seconds": self.seconds,
             "seed": self.seed,
             "stage": self.name,
+            "config": settings(self.config, STAGES[self.name]),
         }
         partial = path.with_name(f"{path.name}.part")
         torch.save(state, partial)
         os.replace(partial, path)
 
-    def load(self, path: Path) -> None:
-        """Go on from a checkpoint of this very course."""
-        state = torch.load(path, weights_only=True, map_location=self.device)
+    def load(self, path: Path, to_train: bool = True) -> None:
+        """Go on from a checkpoint of this very course; not `to_train`: its network is all that has to be the same."""
+        state = read_checkpoint(path, self.device)
         for name, mine in (("steps", self.steps), ("seed", self.seed), ("stage", self.name)):
             if state[name] != mine:
                 raise DataError(f"{path}: a course with {name} {state[name]}, not {mine}; choose another --work")
-        self.net.load_state_dict(state.get("net", state["average"]))
-        self.average.load_state_dict(state["average"])
+        # Checkpoints of old do not tell their settings.
+        other = changed(state.get("config", {}), settings(self.config, STAGES[self.name]))
+        if other and to_train:
+            raise DataError(f"{path}: a course whose {'; '.join(other)}; go on with its own, or choose another --work")
+        try:
+            self.net.load_state_dict(state.get("net", state["average"]))
+            self.average.load_state_dict(state["average"])
+        except RuntimeError as error:  # names every tensor, one a line
+            raise DataError(f"{path}: the weights of another network; give its own config and options") from error
         if "optimizer" in state:
             self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seconds = state["step"], state["seconds"]
@@ -110,7 +119,7 @@ class Course:
         batch = self.next_batch()
         for group in self.optimizer.param_groups:
             group["lr"] = now.lr
-        set_gate_mode(self.net, now.mode)
+        set_train_mode(self.net, now.mode)
         set_temperature(self.net, now.temperature)
         torch.manual_seed(int(np.random.SeedSequence([self.seed, 3, self.step]).generate_state(1)[0]))  # Gumbel noise
         self.net.train()
@@ -179,6 +188,14 @@ def cropped(logits, size, padded):
         return logits.float().cpu()
     full = torch.nn.functional.interpolate(logits.float(), size=tuple(padded), mode="bilinear", align_corners=False)
     return full[..., : size[0], : size[1]].cpu()
+
+
+def set_train_mode(net, mode):
+    """Set what gates and MultiPools do in training; a MultiPool that blends in the model file blends here, too."""
+    set_gate_mode(net, mode)
+    for module in net.modules():
+        if isinstance(module, MultiPool) and module.unit.mode == "soft":
+            module.unit.train_mode = "soft"
 
 
 def kept_maps(net):

@@ -1,6 +1,8 @@
 """Build the network of a config for a stage, and start it from a dense network's weights."""
 
 from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
 
 import torch
 
@@ -80,13 +82,27 @@ def head_options(dataset, head):
     return {**head, "classes": list(classes), "palette": palette}
 
 
-def start_from(net: PAGResNet, path: Path, config: Config, stage: str) -> None:
+def read_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
+    """Read what `Course.save` wrote. Raises DataError where it is something else, OSError where it is missing."""
+    try:
+        state = torch.load(path, weights_only=True, map_location=device)
+    except (RuntimeError, UnpicklingError, EOFError, ValueError, KeyError) as error:
+        reason = str(error).partition("\n")[0]
+        raise DataError(f"{path}: is damaged or no checkpoint ({reason}); remove it or give another one") from error
+    if not isinstance(state, dict) or not {"average", "step", "steps", "seed", "stage", "seconds"} <= set(state):
+        raise DataError(f"{path}: is no checkpoint of train.py; remove it or give another one")
+    return state
+
+
+def start_from(net: PAGResNet, path: Path, config: Config, stage: str) -> list[str]:
     """Load the running average of a finished course; what a gate, a new head or an attention adds keeps its own start.
 
     The 3x3 of a block that becomes a MultiPool starts every branch. Anything else that is missing, left over or of
-    another shape is an error; blocks that stage "truncate" drops are left over by design.
+    another shape is an error; blocks that stage "truncate" drops are left over by design. Returns what a person should
+    know: that the course was not at its end, or that heads begin anew.
     """
-    weights = torch.load(path, weights_only=True, map_location="cpu")["average"]
+    state = read_checkpoint(path)
+    weights = state["average"]
     own = net.state_dict()
     if stage == "multipool":
         weights = {**weights, **branch_weights(weights, own)}
@@ -99,6 +115,13 @@ def start_from(net: PAGResNet, path: Path, config: Config, stage: str) -> None:
     wrong += [name for name in left_over if not name.startswith(("heads.", *allowed))]
     if wrong:
         raise DataError(f"{path}: not the weights of this network: {', '.join(wrong[:5])}{' ...' * (len(wrong) > 5)}")
+    notes = []
+    if state["step"] < state["steps"]:
+        notes.append(f"{path}: from a course at step {state['step']} of {state['steps']}")
+    heads = dict.fromkeys(n.rpartition(".")[0] for n in (*clash, *missing) if n.startswith("heads."))
+    if heads:
+        notes.append(f"{path}: does not have {', '.join(heads)}, which begin with random weights")
+    return notes
 
 
 def replaced(own):
@@ -114,5 +137,10 @@ def branch_weights(weights, own):
         block, dot, rest = name.partition(".multipool.branches.")
         if dot and name not in weights:
             _, part, leaf = rest.split(".")  # 1.conv.weight
-            found[name] = weights[f"{block}.{part}2.{leaf}"]
+            source = f"{block}.{part}2.{leaf}"
+            if source not in weights:
+                raise DataError(
+                    f"network.multipool: the weights have no {source} for {name}; start from a dense network"
+                )
+            found[name] = weights[source]
     return found

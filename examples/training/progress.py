@@ -18,7 +18,12 @@ class Log:
                 rows = [row for row in csv.reader(file) if row]
         if rows:
             self.columns = rows[0]
-            kept = [row for row in rows[1:] if len(row) == len(rows[0]) and int(row[0]) <= step]
+            whole = [row for row in rows[1:] if len(row) == len(rows[0]) and row[0].isdecimal()]
+            kept = [row for row in whole if int(row[0]) <= step]
+            if not kept:  # perhaps of another course, which had other columns
+                self.columns = None
+                path.unlink()
+                return
             with open(path, "w", newline="") as file:
                 csv.writer(file).writerows([rows[0], *kept])
 

@@ -53,7 +53,8 @@ class SkippedBottleneck(Bottleneck):
 
 def skip_whole_blocks(net: PAGResNet, bias: float) -> None:
     """Give every block of a dense network such a gate."""
-    for index, block in enumerate(net.spec.blocks):
+    taken = sum(isinstance(module, GateUnit) for module in net.modules())  # the noise streams of MultiPools
+    for index, block in enumerate(net.spec.blocks, taken):
         stage, place = block.name.split(".")
         module = getattr(net, stage)[int(place)]
         module.__class__ = SkippedBottleneck  # its layers and their names stay as they are

@@ -78,7 +78,7 @@ def command(weights, arch, truth_folder, layout, split, humans, per_image, as_js
     if csv_file is not None and csv_file != "-":
         from pagnp.files import write_atomic
 
-        write_atomic(csv_file, eval_report.as_csv(found).encode(), overwrite)
+        write_atomic(csv_file, eval_report.as_csv(found).encode("utf-8", "surrogateescape"), overwrite)
     if csv_file == "-":
         emit(eval_report.as_csv(found).rstrip("\n"))
     else:

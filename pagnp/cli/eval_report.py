@@ -75,7 +75,7 @@ def as_table(found):
         lines += _paragraph(f"{head}: ", shown)
         if scores["task"] == "segmentation":
             lines += _paragraph("  IoU by class: ", [(name, _with_unit(v, "%")) for name, v in scores["iou"].items()])
-    lines += _work(found["work"])
+    lines += _work(found["work"], found.get("run", {}).get("flip"))
     for scene in found.get("scenes", ()):
         lines += _paragraph(f"{printable(scene['name'])}: ", _scene(scene))
     return "\n".join(lines)
@@ -92,12 +92,12 @@ def _humans(found):
     return "\n".join(lines)
 
 
-def _work(work):
-    """Return the lines about multiply-adds, gates, rates, time and the digest."""
+def _work(work, flip=False):
+    """Return the lines about multiply-adds (with `flip` those of one of the two passes), gates, rates, time, digest."""
     macs, gated = work["macs"], work["gated_share"]
     shown = [("GMAC dense", f"{macs['dense'] / GIGA:.3f}"), ("done", f"{macs['executed'] / GIGA:.3f}")]
     shown += [] if gated is None else [("of the gated ones", _with_unit(gated, "%"))]
-    lines = _paragraph("work per image: ", shown)
+    lines = _paragraph("work per image (plain pass of two): " if flip else "work per image: ", shown)
     if work["kept"]:
         lines += _paragraph("kept by gate: ", [(gate, _with_unit(s["mean"], "%")) for gate, s in work["kept"].items()])
     for pool, shares in work["rates"].items():
@@ -110,8 +110,9 @@ def _scene(scene):
     shown = []
     for head, scores in scene["heads"].items():
         for key, value in scores.items():
-            shown.append((f"{head} {key}", f"{value:.4f}"))
-    share = scene["macs"]["executed"] / scene["macs"]["dense"]
+            shown.append((f"{head} {key}", _with_unit(value, "")))
+    macs = scene["macs"]
+    share = macs["executed"] / macs["dense"] if macs["dense"] else None
     return [*shown, ("done", _with_unit(share, "%")), ("seconds", f"{scene['seconds']:.3f}")]
 
 

@@ -20,6 +20,8 @@ def read_classes(*folders: Path) -> tuple[str, ...] | None:
             names = {int(row["value"]): row["name"] for row in csv.DictReader(file)}
     except (KeyError, TypeError, ValueError, OSError, csv.Error) as error:
         raise GroundTruthError(f"{path}: cannot be read ({error}); need the columns value, name") from error
+    if not names:
+        raise GroundTruthError(f"{path}: has no rows; need the columns value, name, or no such file")
     if sorted(names) != list(range(len(names))):
         raise GroundTruthError(f"{path}: values are {sorted(names)}, need 0, 1, 2 ... without a gap")
     return tuple(names[value] for value in range(len(names)))

@@ -56,13 +56,15 @@ def read_rgb(path: Path) -> Array:
     return load_image(path).pixels.copy()  # Pillow's own memory is read-only
 
 
-def read_grey(path: Path, bits: int = 8) -> Array:
-    """Read a grey (or, for 8 bits, indexed) PNG as it is stored, uint8 or uint16: 16 bits must not pass through 8.
+def read_grey(path: Path, bits: int = 8, indexed: bool = True) -> Array:
+    """Read a grey PNG as it is stored, uint8 or uint16: 16 bits must not pass through 8.
+
+    indexed  take the indices of an indexed PNG of 8 bits, too
 
     Raises: GroundTruthError.
     """
     array, mode = _read_png(path)
-    if mode not in {8: ("L", "P"), 16: ("I;16", "I")}[bits]:
+    if mode not in {8: ("L", "P")[: 1 + indexed], 16: ("I;16", "I")}[bits]:
         raise GroundTruthError(f"{path}: {bits}-bit grey wanted, the file is of mode {mode}")
     return array.astype({8: np.uint8, 16: np.uint16}[bits], copy=False)
 
@@ -113,7 +115,11 @@ def stems(folder: Path, *suffixes: str) -> dict[str, Path]:
     """Return stem -> path, sorted, of the files with these suffixes. Raises GroundTruthError if there is none."""
     if not folder.is_dir():
         raise GroundTruthError(f"{folder}: no such folder; give the data set's own folder, and a split that it has")
-    files = [path for path in sorted(folder.iterdir()) if path.suffix.lower() in suffixes and path.name[0] != "."]
+    try:
+        inside = sorted(folder.iterdir())
+    except OSError as error:
+        raise GroundTruthError(f"{folder}: cannot be read ({error}); check its permissions") from error
+    files = [path for path in inside if path.suffix.lower() in suffixes and path.name[0] != "."]
     if not files:
         raise GroundTruthError(f"{folder}: no {' or '.join('*' + suffix for suffix in suffixes)} in it")
     found: dict[str, Path] = {}

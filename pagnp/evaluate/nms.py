@@ -24,7 +24,8 @@ def suppress(strength: Tensor) -> Tensor:
     """
     if min(strength.shape) < 2:
         return strength
-    smooth = _triangle(strength.astype(np.float64), SMOOTHING[0])
+    known = np.where(np.isnan(strength), 0, strength).astype(np.float64)  # NaN marks nothing, here as at a threshold
+    smooth = _triangle(known, SMOOTHING[0])
     gy, gx = np.gradient(_triangle(smooth, SMOOTHING[1]))
     gxy, gxx = np.gradient(gx)
     gyy = np.gradient(gy, axis=0)

@@ -5,6 +5,7 @@ Source: Fouhey, Gupta, Hebert 2013.
 
 import numpy as np
 
+from pagnp.errors import GroundTruthError
 from pagnp.evaluate.means import Means
 from pagnp.types import Array
 
@@ -23,10 +24,16 @@ class Normals(Means):
         self.histogram = np.zeros(round(180 / BIN) + 1, np.int64)
 
     def add(self, normals: Array, truth: Array) -> dict[str, float]:
-        """Add an image and return its own scores. normals, truth (h, w, 3), of any length; truths of 0 are unknown."""
+        """Add an image and return its own scores. normals, truth (h, w, 3), of any length; truths of 0 are unknown.
+
+        Raises: GroundTruthError where a truth is not finite.
+        """
+        if not np.isfinite(truth).all():
+            raise GroundTruthError("the normals have infinite values or NaN; (0, 0, 0) stands for unknown")
         known = np.any(truth != 0, axis=2)
         degrees = angles(normals[known], truth[known])
-        self.histogram += np.bincount((degrees / BIN).astype(np.int64), minlength=len(self.histogram))
+        bins = (np.where(np.isnan(degrees), 180, degrees) / BIN).astype(np.int64)  # an answer of NaN is no near one
+        self.histogram += np.bincount(bins, minlength=len(self.histogram))
         own = self.add_pixels(degrees, degrees**2, *(degrees < limit for limit in WITHIN))
         return {**own, "median": float(np.median(degrees)) if degrees.size else float("nan")}
 

@@ -35,7 +35,8 @@ class Segmentation:
 
     def result(self, names: Sequence[str] | None = None) -> dict[str, object]:
         """Return mean_iou, pixel_accuracy, class_accuracy, pixels, and iou and accuracy by class name."""
-        matrix, classes = self.matrix, [str(k) for k in range(len(self.matrix))] if names is None else names
+        matrix, classes = self.matrix, [str(k) for k in range(len(self.matrix))] if names is None else list(names)
+        classes = [f"{name} ({k})" if classes.count(name) > 1 else name for k, name in enumerate(classes)]
         iou, accuracy = per_class(matrix)
         return {
             **scores_of(matrix),

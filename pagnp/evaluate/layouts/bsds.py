@@ -43,7 +43,7 @@ def open_split(root: Path, split: str) -> GroundTruth:
     images = {f"{part}/{stem}": path for part in parts for stem, path in stems(root / "images" / part, ".jpg").items()}
 
     def read(name: str) -> Scene:
-        part, stem = name.split("/")
+        part, _, stem = name.rpartition("/")  # a --split typed as "test/" has one of its own
         path = root / "boundaries_bits" / part / f"{stem}.png"
         if (part, stem) not in counts:
             raise GroundTruthError(f"{root / 'index.csv'}: no row for {name}")

@@ -77,11 +77,19 @@ def _read_normals(path: Path) -> Array:
 def _read_boundary(path: Path) -> Array:
     """Return bool (a, h, w)."""
     files = list(stems(path, ".png").values()) if path.is_dir() else [path]
-    maps = [read_grey(file) >= MARKED for file in files]
+    maps = [_read_marks(file) for file in files]
     for file, one in zip(files, maps, strict=True):
         if one.shape != maps[0].shape:
             raise GroundTruthError(f"{file}: is {one.shape}, {files[0].name} is {maps[0].shape}; sizes must agree")
     return np.stack(maps)
+
+
+def _read_marks(path):
+    """Return a boundary map as bool (h, w); values of 0 and 1, or indices of colours, would mark nothing unnoticed."""
+    values = read_grey(path, indexed=False)
+    if values.max() == 1:
+        raise GroundTruthError(f"{path}: no value above 1; a boundary is {MARKED} or more, so save it as 0 and 255")
+    return values >= MARKED
 
 
 def _read_npy(path, axes):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pagnp.errors import GroundTruthError
 from pagnp.evaluate.classnames import read_classes
 from pagnp.evaluate.groundtruth import GroundTruth, Scene, read_grey, read_normals, read_rgb, same_size, stems
 
@@ -19,6 +20,8 @@ NO_DEPTH = 65535
 def open_folder(root: Path) -> GroundTruth:
     """Open the frames of a folder. Raises GroundTruthError."""
     images = {stem.removesuffix("_rgb"): path for stem, path in stems(root, ".png").items() if stem.endswith("_rgb")}
+    if not images:
+        raise GroundTruthError(f"{root}: no *_rgb.png in it; give the folder of the frames")
 
     def read(name: str) -> Scene:
         path = root / f"{name}_depth.png"

@@ -189,6 +189,7 @@ BAD = [
     (EVAL + " --json --csv -", 2, "both want stdout"),
     (EVAL + " --csv {d}/nowhere/s.csv", 2, "there is no folder"),
     (EVAL + " --humans", 2, "--humans scores annotators, not a model"),
+    ("eval {d}/plain --humans --flip", 2, "--humans scores annotators, not a model; leave out --weights"),
     (EVAL + " --layout cityscapes", 2, "Invalid value for '--layout'"),
     (EVAL + " --task colour", 2, "Invalid value for '--task'"),
     (EVAL + " --thresholds 0", 2, "Invalid value for '--thresholds'"),

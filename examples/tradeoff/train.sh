@@ -38,4 +38,6 @@ for count in 2 1 3; do course "$task-truncate$count" truncate "$@" --set "networ
 pool res5 layer4.1 hard "$@"
 pool res5 layer4.1 soft "$@"
 pool res4 layer3.1 hard "$@"
+pool res4 layer3.1 soft "$@"
 pool res3 layer2.1 hard "$@"
+pool res3 layer2.1 soft "$@"

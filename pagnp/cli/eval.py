@@ -17,6 +17,7 @@ from pagnp.cli.streams import emit
 from pagnp.errors import UsageError
 
 LAYOUTS = ("auto", "camvid", "bsds", "rooms", "panorama", "folders")
+OF_MODELS = ("tasks", "budget", "threshold", "dense", "flip", "tile", "gate_mode")
 TASKS = ("segmentation", "boundary", "depth", "normals")
 
 
@@ -89,8 +90,9 @@ def check_usage(weights, arch, humans, as_json, csv_file, overwrite, call):
     """Raise UsageError where options exclude each other or one is missing."""
     if call["budget"] is not None and call["threshold"] is not None:
         raise UsageError("eval: --budget and --threshold exclude each other; give one of them")
-    if humans and (weights or arch or call["tasks"]):
-        raise UsageError("eval: --humans scores annotators, not a model; leave out --weights, --arch and --task")
+    if humans and (weights or arch or any(call[name] not in (None, False, ()) for name in OF_MODELS)):
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in ("weights", "arch", "task", *OF_MODELS[1:]))
+        raise UsageError(f"eval: --humans scores annotators, not a model; leave out {options}")
     if not humans and not weights:
         raise UsageError("eval: Missing option '--weights'; name a model file, or give --humans")
     if csv_file == "-" and as_json:

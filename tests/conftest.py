@@ -3,6 +3,7 @@
 import os
 import threading
 from collections import Counter
+from pathlib import Path
 
 import finely
 import numpy as np
@@ -11,6 +12,10 @@ import pytest
 from pagnp.backends.base import HOST, get_backend
 from pagnp.errors import BackendError
 
+DATA = Path(os.environ.get("PAGNP_DATA", ""))  # a folder with bsds500, camvid, panorama; nothing of it is the project's
+needs_data = pytest.mark.skipif(
+    not os.environ.get("PAGNP_DATA"), reason="PAGNP_DATA does not name a folder with data sets"
+)
 BACKENDS = tuple(HOST)  # the GPU's have tests of their own, and gpucheck where there is one
 TALLY = (
     Counter()

@@ -15,9 +15,10 @@ import pytest
 from PIL import Image
 
 import pagnp
-from pagnp import heads, modelfile, outputs
+from pagnp import heads, modelfile, opset, outputs
 from pagnp.cli import streams
 from pagnp.cli.main import main
+from pagnp.cli.options import GATE_MODES
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZE = (24, 40)
@@ -261,6 +262,10 @@ def test_pictures_of_an_earlier_run_are_no_input(call, shared, tmp_path):
         code, out, _ = call(RUN + " . --save labels --json" + option)
         assert code == 0
         assert [entry["path"] for entry in json.loads(out)["images"]] == ["x.png"]
+
+
+def test_the_gate_modes_to_choose_from_are_those_of_the_graph():
+    assert GATE_MODES == opset.GATE_MODES
 
 
 STEMS = [

@@ -1,29 +1,19 @@
 """CUDA sources compiled by NVRTC, without a GPU: what is kept on disk, what happens to the files, what errors say."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from fake_cupy import refusal, require_nvrtc
 
 from pagnp import notices
 from pagnp.backends import diskcache
 from pagnp.backends.cupy_raw import cubins, nvrtc
-from pagnp.errors import BackendError
 
 ROOT = Path(__file__).resolve().parent.parent
 
-try:
-    nvrtc.version()
-except BackendError as error:
-    if os.environ.get("CI"):
-        raise
-    pytest.skip(str(error), allow_module_level=True)
-
-
-def refusal(match):
-    return pytest.raises(BackendError, match=match)
+require_nvrtc()
 
 
 def test_a_kernel_is_compiled_once(cubin_folder):

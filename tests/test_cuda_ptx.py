@@ -1,22 +1,16 @@
 """The CUDA sources compiled by NVRTC for real architectures, without a GPU: instructions, registers, spills."""
 
-import os
 import struct
 
 import cuda_ptx
 import pytest
+from fake_cupy import require_nvrtc
 
 from pagnp.backends.cupy_raw import nvrtc
 from pagnp.backends.gpu import SIGNATURES
 from pagnp.backends.gpu.signature import CUPY
-from pagnp.errors import BackendError
 
-try:
-    nvrtc.version()
-except BackendError as error:
-    if os.environ.get("CI"):
-        raise
-    pytest.skip(str(error), allow_module_level=True)
+require_nvrtc()
 
 WANTED = {name for name, signature in SIGNATURES.items() if CUPY in signature.backends}
 KNOWN = [arch for arch in cuda_ptx.ARCHS if int(arch[3:]) in nvrtc.architectures()]

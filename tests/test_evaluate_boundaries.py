@@ -1,12 +1,11 @@
 """Boundary scores on sets small enough to be computed by hand, and the agreement of people."""
 
-import os
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import load_backend
+from conftest import DATA, load_backend, needs_data
 
 load_backend("numba")
 
@@ -17,8 +16,6 @@ from pagnp.evaluate.groundtruth import GroundTruth  # noqa: E402
 from pagnp.evaluate.humans import human_agreement  # noqa: E402
 from pagnp.evaluate.layouts import open_truth  # noqa: E402
 
-DATA = Path(os.environ.get("PAGNP_DATA", ""))
-real = pytest.mark.skipif(not os.environ.get("PAGNP_DATA"), reason="PAGNP_DATA does not name a folder with data sets")
 QUARTERS = thresholds_of(3)
 
 
@@ -168,7 +165,7 @@ def test_people_who_agree_and_people_who_do_not():
         human_agreement(truth_of(same))
 
 
-@real
+@needs_data
 def test_people_agree_on_bsds500_as_is_known():
     found = human_agreement(open_truth(DATA / "bsds500"), limit=8)
     assert found["images"] == 8 and 0.75 < found["f"] < 0.86  # 0.80 on the whole test set

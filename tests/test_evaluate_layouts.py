@@ -1,18 +1,15 @@
 """Folders with ground truth: each layout on a small folder of its own, how they are told apart, what is refused."""
 
 import csv
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import DATA, needs_data
 from PIL import Image
 
 from pagnp.errors import GroundTruthError
 from pagnp.evaluate.layouts import camvid, open_truth
 
-DATA = Path(os.environ.get("PAGNP_DATA", ""))
-real = pytest.mark.skipif(not os.environ.get("PAGNP_DATA"), reason="PAGNP_DATA does not name a folder with data sets")
 SIZE = (6, 9)
 
 
@@ -246,7 +243,7 @@ def test_folders_that_are_none(tmp_path):
         open_truth(tmp_path)
 
 
-@real
+@needs_data
 @pytest.mark.parametrize(
     ("folder", "layout", "count"),
     (("camvid", "camvid", 117), ("bsds500", "bsds", 100), ("panorama/176x512", "panorama", 5)),

@@ -3,29 +3,25 @@
 PAGNP_DATA names a folder with `bsds500`, `camvid` and `panorama`; nothing of it belongs to the project.
 """
 
-import os
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import BACKENDS
+from conftest import BACKENDS, DATA, needs_data
 from PIL import Image
 
 import pagnp
 from pagnp.image import load_image
 
 WEIGHTS = Path(__file__).parent.parent / "examples/models/rooms-seg.h5"
-DATA = Path(os.environ.get("PAGNP_DATA", ""))
 SETS = {
     "bsds500": ("images/test/*.jpg", 4),
     "camvid": ("images/test/*.jpg", 2),
     "panorama": ("*/*_rgb.png", 3),
 }
 
-pytestmark = pytest.mark.skipif(
-    not os.environ.get("PAGNP_DATA"), reason="PAGNP_DATA does not name a folder with real photographs"
-)
+pytestmark = needs_data
 
 
 @pytest.fixture(scope="module")

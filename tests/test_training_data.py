@@ -1,12 +1,12 @@
 """The readers of examples/training: on small folders in the data sets' layouts, and on the real sets in PAGNP_DATA."""
 
 import csv
-import os
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import DATA, needs_data
 from PIL import Image
 
 torch = pytest.importorskip("torch", reason="the readers hand out torch tensors")
@@ -18,8 +18,6 @@ from training.dataset import IGNORE, DataError  # noqa: E402
 
 from pagnp.evaluate.groundtruth import read_grey  # noqa: E402
 
-DATA = Path(os.environ.get("PAGNP_DATA", ""))
-real = pytest.mark.skipif(not os.environ.get("PAGNP_DATA"), reason="PAGNP_DATA does not name a folder with data sets")
 SIZE = (12, 16)
 
 
@@ -170,7 +168,7 @@ def test_a_batch_depends_on_seed_and_step_alone(road):
     assert not torch.equal(first["image"], batch_of_step(train, 4, 2, 1, how)["image"])
 
 
-@real
+@needs_data
 def test_the_real_camvid():
     counts = {split: len(camvid.dataset(DATA / "camvid", split)) for split in ("train", "val", "test")}
     assert counts == {"train": 367, "val": 101, "test": 117}
@@ -183,7 +181,7 @@ def test_the_real_camvid():
         assert scene["image"].shape == (3, 240, 320) and scene["labels"].unique().numel() > 5
 
 
-@real
+@needs_data
 def test_the_real_bsds500():
     counts = {split: len(bsds.dataset(DATA / "bsds500", split)) for split in ("train", "val", "test", "trainval")}
     assert counts == {"train": 200, "val": 100, "test": 100, "trainval": 300}

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-MEAN = (0.485, 0.456, 0.406)  # torchvision's ImageNet statistics
-STD = (0.229, 0.224, 0.225)
+from pagnp.nn.spec import IMAGENET
 
 
 class Rooms(torch.utils.data.Dataset):
@@ -42,7 +41,7 @@ class Rooms(torch.utils.data.Dataset):
 
 def normalise(images):
     """Turn uint8 images (n, 3, h, w) into the network's float32 input."""
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (MEAN, STD))
+    mean, std = (torch.tensor(IMAGENET[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
     return (images.float() / 255 - mean) / std
 
 

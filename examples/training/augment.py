@@ -10,6 +10,8 @@ from rooms.dataset import color_jitter
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
+from pagnp.nn.spec import IMAGENET
+
 from .dataset import IGNORE, Dataset
 
 
@@ -91,9 +93,7 @@ def normalise(images: torch.Tensor) -> torch.Tensor:
 
 @cache  # a copy to a GPU waits for all that it has to do
 def statistics(device):
-    mean = torch.tensor([0.485, 0.456, 0.406], device=device)
-    std = torch.tensor([0.229, 0.224, 0.225], device=device)
-    return mean.view(1, 3, 1, 1), std.view(1, 3, 1, 1)
+    return [torch.tensor(IMAGENET[name], device=device).view(1, 3, 1, 1) for name in ("mean", "std")]
 
 
 def batch_of_step(data: Dataset, step: int, batch: int, seed: int, how: Augment) -> dict[str, torch.Tensor]:

@@ -5,10 +5,12 @@ import click
 from pagnp.cli.options import (
     arch_option,
     backend_option,
+    check_run_options,
     check_target,
     debug_option,
     json_option,
     load_model,
+    run_options,
     seed_option,
     threads_option,
 )
@@ -31,16 +33,7 @@ TASKS = ("segmentation", "boundary", "depth", "normals")
 @click.option("--task", "tasks", type=click.Choice(TASKS), multiple=True, help="Only this one; may be repeated.")
 @backend_option
 @threads_option
-@click.option("--budget", type=click.FloatRange(0, 1), metavar="R", help="Share of the gated convs' work.")
-@click.option("--threshold", type=float, metavar="T", help="Compute where z[1] - z[0] > T (default 0).")
-@click.option("--dense", is_flag=True, help="Compute everything, then select: the same bits, more work.")
-@click.option("--flip", is_flag=True, help="Average with the mirrored image.")
-@click.option("--tile", type=click.IntRange(min=1), metavar="ROWS", help="Compute in bands of so many rows.")
-@click.option(
-    "--gate-mode",
-    type=click.Choice(["hard", "soft", "gumbel_hard", "gumbel_soft"]),
-    help="For all gates, instead of the file's.",
-)
+@run_options
 @seed_option
 @click.option(
     "--thresholds", type=click.IntRange(1, 9999), default=99, show_default=True, metavar="N", help="Of boundary maps."
@@ -88,8 +81,7 @@ def command(weights, arch, truth_folder, layout, split, humans, per_image, as_js
 
 def check_usage(weights, arch, humans, as_json, csv_file, overwrite, call):
     """Raise UsageError where options exclude each other or one is missing."""
-    if call["budget"] is not None and call["threshold"] is not None:
-        raise UsageError("eval: --budget and --threshold exclude each other; give one of them")
+    check_run_options("eval", call)
     if humans and (weights or arch or any(call[name] not in (None, False, ()) for name in OF_MODELS)):
         options = ", ".join(f"--{name.replace('_', '-')}" for name in ("weights", "arch", "task", *OF_MODELS[1:]))
         raise UsageError(f"eval: --humans scores annotators, not a model; leave out {options}")

@@ -10,6 +10,7 @@ from pagnp.errors import UsageError
 
 HOST_BACKENDS, GPU_BACKENDS = ("numpy", "numba"), ("cupy", "numba-cuda")
 BACKENDS = (*HOST_BACKENDS, *GPU_BACKENDS)
+GATE_MODES = ("hard", "soft", "gumbel_hard", "gumbel_soft")  # those of pagnp.opset, which would load NumPy for --help
 
 
 def _set_debug(ctx, _option, value):
@@ -48,6 +49,32 @@ seed_option = click.option(
     metavar="N",
     help="Of the random numbers: Gumbel noise, --random-image.",
 )
+_RUN_OPTIONS = (
+    click.option("--budget", type=click.FloatRange(0, 1), metavar="R", help="Share of the gated convs' work."),
+    click.option("--threshold", type=float, metavar="T", help="Compute where z[1] - z[0] > T (default 0)."),
+    click.option("--dense", is_flag=True, help="Compute everything, then select: the same bits, more work."),
+    click.option("--flip", is_flag=True, help="Average with the mirrored image."),
+    click.option(
+        "--tile",
+        type=click.IntRange(min=1),
+        metavar="ROWS",
+        help="Compute in bands of so many rows: the same bits, less memory. Default: only where memory is short.",
+    ),
+    click.option("--gate-mode", type=click.Choice(GATE_MODES), help="For all gates, instead of the file's."),
+)
+
+
+def run_options(command):
+    """Give a command the options that `Model.__call__` takes: budget, threshold, dense, flip, tile, gate_mode."""
+    for option in reversed(_RUN_OPTIONS):
+        command = option(command)
+    return command
+
+
+def check_run_options(name, call):
+    """Raise UsageError where run options of the command `name` exclude each other."""
+    if call["budget"] is not None and call["threshold"] is not None:
+        raise UsageError(f"{name}: --budget and --threshold exclude each other; give one of them")
 
 
 def parse_size(text, option="--size"):

@@ -11,10 +11,12 @@ from pagnp import outputs
 from pagnp.cli.options import (
     arch_option,
     backend_option,
+    check_run_options,
     debug_option,
     json_option,
     load_model,
     print_notices,
+    run_options,
     seed_option,
     threads_option,
     weights_option,
@@ -37,16 +39,7 @@ DECISIONS = ("ponder", "masks", "rates")  # the kinds that tell what gates decid
 @click.option("--overwrite", is_flag=True, help="Replace files that exist.")
 @backend_option
 @threads_option
-@click.option("--budget", type=click.FloatRange(0, 1), metavar="R", help="Share of the gated convs' work.")
-@click.option("--threshold", type=float, metavar="T", help="Compute where z[1] - z[0] > T (default 0).")
-@click.option("--dense", is_flag=True, help="Compute everything, then select: the same bits, more work.")
-@click.option("--flip", is_flag=True, help="Average with the mirrored image.")
-@click.option(
-    "--tile",
-    type=click.IntRange(min=1),
-    metavar="ROWS",
-    help="Compute in bands of so many rows: the same bits, less memory. Default: only where memory is short.",
-)
+@run_options
 @click.option(
     "--save",
     default=",".join(outputs.DEFAULT_KINDS),
@@ -57,11 +50,6 @@ DECISIONS = ("ponder", "masks", "rates")  # the kinds that tell what gates decid
 @click.option("--receipt", "receipt_file", metavar="FILE", help="Write the digests of every layer, for pagnp verify.")
 @json_option
 @seed_option
-@click.option(
-    "--gate-mode",
-    type=click.Choice(["hard", "soft", "gumbel_hard", "gumbel_soft"]),
-    help="For all gates, instead of the file's.",
-)
 @debug_option
 def command(weights, arch, images, out, overwrite, backend, threads, save, figure, receipt_file, as_json, **call):
     """Run a model on IMAGES (files or folders) and write its maps as pictures.
@@ -74,8 +62,7 @@ def command(weights, arch, images, out, overwrite, backend, threads, save, figur
     On stdout: height and width, seconds, dense and executed GMACs, the share of
     the gated convolutions that was computed, and the digest of each image.
     """
-    if call["budget"] is not None and call["threshold"] is not None:
-        raise UsageError("run: --budget and --threshold exclude each other; give one of them")
+    check_run_options("run", call)
     kinds = parse_kinds(save, figure)
     check_out(out)
     out = Path(out)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypedDict
 
 from pagnp.errors import UsageError
+from pagnp.opset import GATE_MODES, GUMBEL_FORMS
 from pagnp.types import GateForm, GateMode, Json
 
 StrideOn: TypeAlias = Literal["conv1", "conv2"]
@@ -19,8 +20,6 @@ STAGES = {
     16: ((1, 1), (2, 1), (2, 1), (1, 2)),
     32: ((1, 1), (2, 1), (2, 1), (2, 1)),
 }
-GATE_MODES = ("hard", "soft", "gumbel_hard", "gumbel_soft")
-GATE_FORMS = ("kong2018", "torch")
 # task -> (channels, how the head's logits become the answer); None: as many as there are classes
 TASKS = {
     "segmentation": (None, "argmax"),
@@ -46,8 +45,8 @@ class GateSpec:
     def __post_init__(self) -> None:
         if self.mode not in GATE_MODES:
             raise UsageError(f"gate: mode '{self.mode}' is unknown; choose one of {', '.join(GATE_MODES)}")
-        if self.form not in GATE_FORMS:
-            raise UsageError(f"gate: form '{self.form}' is unknown; choose one of {', '.join(GATE_FORMS)}")
+        if self.form not in GUMBEL_FORMS:
+            raise UsageError(f"gate: form '{self.form}' is unknown; choose one of {', '.join(GUMBEL_FORMS)}")
         if not self.temperature > 0:
             raise UsageError(f"gate: temperature {self.temperature} is not positive")
 

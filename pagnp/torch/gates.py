@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from pagnp.errors import UsageError
-from pagnp.nn.spec import GATE_MODES, GateSpec
+from pagnp.nn.spec import GateSpec
+from pagnp.opset import GATE_MODES
 from pagnp.torch.gumbel import first_maximum, gumbel_noise, noisy_logits, straight_through
 from pagnp.types import GateForm, GateMode
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from conftest import BACKENDS, load_backend
 from cuda_shim.device import compiled
-from fake_cupy import FakeCupy, install
+from fake_cupy import FakeCupy, install, require_nvrtc
 from test_model_process import FLUSH, X86, in_thread, write_mxcsr
 
 import pagnp
 from pagnp import opset
+from pagnp.backends.cupy_raw import nvrtc
 from pagnp.backends.gpu import SIGNATURES, driver
 from pagnp.backends.numba_cpu import threads
 from pagnp.cli import doctor
@@ -146,7 +147,7 @@ def test_a_machine_without_a_gpu_does(monkeypatch):
 
 def test_a_gpu_is_held_against_the_contract(monkeypatch, cubin_folder, shim_folder):
     """On a stand-in for CuPy, whose kernels are the CUDA sources run on the CPU."""
-    nvrtc = pytest.importorskip("pagnp.backends.cupy_raw.nvrtc")
+    require_nvrtc()
     monkeypatch.setattr(nvrtc, "compile_sources", lambda *_: nvrtc.Compiled(b"\x7fELF", "", ""))
     wrong = []
 

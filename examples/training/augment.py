@@ -6,7 +6,6 @@ from functools import cache
 
 import numpy as np
 import torch
-from rooms.dataset import color_jitter
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
@@ -83,6 +82,21 @@ def sample(value, grid, name):
         return out / 255
     out = out if value.dim() == 3 else out[0]
     return out.to(value.dtype)
+
+
+def color_jitter(image, rng):
+    """Change brightness, contrast, saturation, tint, gamma and noise of a float image (3, h, w) in [0, 1]."""
+    image = (
+        image * float(rng.uniform(0.75, 1.3)) * torch.tensor(rng.uniform(0.92, 1.08, (3, 1, 1)), dtype=torch.float32)
+    )
+    mean = image.mean()
+    image = mean + (image - mean) * float(rng.uniform(0.75, 1.3))
+    gray = image.mean(0, keepdim=True)
+    image = gray + (image - gray) * float(rng.uniform(0.5, 1.4))
+    image = image.clamp(0, 1) ** float(rng.uniform(0.8, 1.25))
+    if rng.random() < 0.3:
+        image = image + float(rng.uniform(0, 0.03)) * torch.from_numpy(rng.standard_normal(image.shape, np.float32))
+    return image.clamp(0, 1)
 
 
 def normalise(images: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ The names in a state_dict are torchvision's where torchvision has the layer (con
 layer1.0.downsample.0), and: layer1.0.gate.conv, layer4.1.multipool.branches.<i>.conv and .bn,
 layer4.1.multipool.attention.conv1 ..., res6.conv, heads.<name>.conv1 ...
 
-A step of training (examples/train_rooms.py is a whole one):
+A step of training (examples/training/course.py has a whole one):
 
     model = pag_resnet(depth=26, width=0.25, heads={"labels": {"task": "segmentation", "classes": 13}})
     set_gate_mode(model, "gumbel_hard")     # noisy decisions, straight-through gradients; first "open" for a while

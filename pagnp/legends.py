@@ -103,9 +103,9 @@ def with_scale(picture, low, high, name, title):
     return canvas
 
 
-def ticks(low, high):
-    """Return four to nine round numbers (1, 2 or 5 times a power of ten apart) from low to high."""
-    raw = (high - low) / 6
+def ticks(low, high, wanted=6):
+    """Return round numbers (1, 2 or 5 times a power of ten apart) from low to high, at most `wanted` + 1 of them."""
+    raw = (high - low) / wanted
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)

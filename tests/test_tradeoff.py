@@ -139,6 +139,14 @@ def test_tables_and_plots_tell_what_was_measured(place, capsys):
     assert (place / "doc.md").read_text() == f"before\n<!-- tradeoff family -->\n{shown}<!-- end -->\nafter\n"
     svg = (place / "f.svg").read_text()
     assert "with a budget" in svg and "later" not in svg and svg.count("<circle") == 3  # two points, one in the legend
+    shares = [e["heads"]["segmentation"]["mean_iou"] for e in json.loads((place / "f.json").read_text()).values()]
+    (place / "high.toml").write_text(f"plot_from = {100 * max(shares)}\n{FAMILY}")
+    report.main([str(place / "high.toml"), *given[1:]])
+    drawn = (place / "f.svg").read_text()
+    assert drawn.count("<circle") < 3 and "Noise" in drawn
+    (place / "high.toml").write_text(f"plot_from = 101\n{FAMILY}")
+    with pytest.raises(SystemExit, match="plot_from = 101: every score is lower"):
+        report.main([str(place / "high.toml"), *given[1:]])
     with pytest.raises(SystemExit, match="no lines <!-- tradeoff family --> and <!-- end -->"):
         report.put_between("nothing", "family", shown)
 

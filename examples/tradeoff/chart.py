@@ -12,6 +12,7 @@ GRID, AXIS = "#e3e3e3", "#222222"
 WIDTH, HEIGHT = 860.0, 520.0
 LEFT, RIGHT, TOP, BOTTOM = 74.0, 262.0, 62.0, 62.0  # room around the axes; the legend is at the right
 ROW = 26.0
+MARKS = 12  # on an axis, about half of it at least
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,10 @@ def chart(title: str, x_name: str, y_name: str, series: Sequence[Series]) -> tup
         return LEFT + (right - LEFT) * share_x, bottom - (bottom - TOP) * share_y
 
     shapes: list[Shape] = [Text((20, 30), title, 17, bold=True), Text((20, 50), y_name, 13)]
-    for mark in (marks := ticks(*y_range)):
+    for mark in (marks := ticks(*y_range, MARKS)):
         y = place(x_range[0], mark)[1]
         shapes += [Line(((LEFT, y), (right, y)), GRID), Text((LEFT - 8, y + 4), mark_text(mark, marks), 12, "end")]
-    for mark in (marks := ticks(*x_range)):
+    for mark in (marks := ticks(*x_range, MARKS)):
         x = place(mark, y_range[0])[0]
         shapes += [Line(((x, TOP), (x, bottom)), GRID), Text((x, bottom + 20), mark_text(mark, marks), 12, "middle")]
     shapes += [Line(((LEFT, TOP), (LEFT, bottom), (right, bottom)), AXIS, 1.2)]

@@ -40,6 +40,7 @@ class Family:
     head, score  what is plotted: a head's name and one of its scores
     split        of the ground truth; only the one that is reported
     thresholds   of boundary heads
+    plot_from    the lowest score in the plot (in percent where the score is a share); what is lower stands in the table
     series       name -> rows, in the order in which a line joins them
     """
 
@@ -48,6 +49,7 @@ class Family:
     layout: str
     split: str
     thresholds: int
+    plot_from: float
     series: dict[str, list[Row]]
 
 
@@ -59,7 +61,7 @@ def load_family(path: Path) -> Family:
             entry["name"]: [Row(name, budget) for name in entry["models"] for budget in entry.get("budgets", [None])]
             for entry in tables.pop("series")
         }
-        return Family(series=series, **{"thresholds": 99, **tables})
+        return Family(series=series, **{"thresholds": 99, "plot_from": 0.0, **tables})
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: is no family of models ({error}); see camvid.toml beside measure.py") from error
 

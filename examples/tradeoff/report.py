@@ -22,6 +22,7 @@ from pagnp.errors import PagnpError, UsageError
 from pagnp.files import write_atomic
 from pagnp.types import Json
 
+NAMES = {"mean_iou": "mean IoU", "ods": "ODS", "ois": "OIS", "ap": "AP"}
 PERCENT = {"mean_iou", "pixel_accuracy", "class_accuracy"}
 
 
@@ -50,17 +51,18 @@ def table(family: Family, known: dict[str, Json]) -> str:
     series = measured(family, known)
     base = next(iter(series.values()))[0][1]["work"]["macs"]["executed"]
     first = next(iter(series.values()))[0][1]["heads"][family.head][family.score]
+    name = NAMES.get(family.score, family.score)
     lines = [
-        f"| network | {family.score} | against the first | GMAC an image | of the first | gated work done |",
+        f"| network | {name} | against the first | GMAC an image | of the first | gated work done |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for name, rows in series.items():
+    for title, rows in series.items():
         for row, entry in rows:
             value, macs = entry["heads"][family.head][family.score], entry["work"]["macs"]["executed"]
             gated, gain = entry["work"]["gated_share"], value - first
             off = f"{100 * gain:+.2f}" if family.score in PERCENT else f"{gain:+.4f}"
             cells = (
-                f"{name}: `{key_of(row)}`",
+                f"{title}: `{key_of(row)}`",
                 number(family.score, value),
                 off,
                 f"{macs / 1e9:.3f}",
@@ -72,14 +74,20 @@ def table(family: Family, known: dict[str, Json]) -> str:
 
 
 def plotted(family: Family, known: dict[str, Json]) -> list[Series]:
-    """Return the series of the plot: work in percent of the first network's against the score."""
+    """Return the series of the plot: work in percent of the first network's against the score, from `plot_from` on.
+
+    Raises: UsageError where no point is that high.
+    """
     series = measured(family, known)
     base = next(iter(series.values()))[0][1]["work"]["macs"]["executed"]
     scale = 100 if family.score in PERCENT else 1
-    return [
-        Series(name, tuple((100 * e["work"]["macs"]["executed"] / base, scale * _score(family, e)) for _, e in rows))
-        for name, rows in series.items()
-    ]
+    found = []
+    for name, rows in series.items():
+        points = [(100 * e["work"]["macs"]["executed"] / base, scale * _score(family, e)) for _, e in rows]
+        found.append(Series(name, tuple(point for point in points if point[1] >= family.plot_from)))
+    if not any(one.points for one in found):
+        raise UsageError(f"plot_from = {family.plot_from:g}: every score is lower; correct the family")
+    return found
 
 
 def _score(family, entry):
@@ -121,7 +129,7 @@ def write(args: argparse.Namespace) -> None:
     else:
         print(lines, end="")
     if args.plot:
-        unit = f"{family.score}, %" if family.score in PERCENT else family.score
+        unit = NAMES.get(family.score, family.score) + ", %" * (family.score in PERCENT)
         shapes, width, height = chart(
             args.title, "executed multiply-adds, % of the dense network", unit, plotted(family, known)
         )

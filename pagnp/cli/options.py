@@ -50,7 +50,12 @@ seed_option = click.option(
     help="Of the random numbers: Gumbel noise, --random-image.",
 )
 _RUN_OPTIONS = (
-    click.option("--budget", type=click.FloatRange(0, 1), metavar="R", help="Share of the gated convs' work."),
+    click.option(
+        "--budget",
+        type=click.FloatRange(0, 1),
+        metavar="R",
+        help="Share of the gated convs' work. Every image is run 8 times more, to find the threshold for it.",
+    ),
     click.option("--threshold", type=float, metavar="T", help="Compute where z[1] - z[0] > T (default 0)."),
     click.option("--dense", is_flag=True, help="Compute everything, then select: the same bits, more work."),
     click.option("--flip", is_flag=True, help="Average with the mirrored image."),

@@ -104,7 +104,7 @@ def with_scale(picture, low, high, name, title):
 
 
 def ticks(low, high, wanted=6):
-    """Return round numbers (1, 2 or 5 times a power of ten apart) from low to high, at most `wanted` + 1 of them."""
+    """Return round numbers (1, 2 or 5 times a power of ten apart) from low to high > low, at most `wanted` + 1."""
     raw = (high - low) / wanted
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * 0.999)

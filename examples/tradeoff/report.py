@@ -49,8 +49,7 @@ def measured(family: Family, known: dict[str, Json]) -> dict[str, list[tuple[Row
 def table(family: Family, known: dict[str, Json]) -> str:
     """Return a Markdown table: a line a row, work beside the dense network of the first series."""
     series = measured(family, known)
-    base = next(iter(series.values()))[0][1]["work"]["macs"]["executed"]
-    first = next(iter(series.values()))[0][1]["heads"][family.head][family.score]
+    first = next(iter(series.values()))[0][1]
     name = NAMES.get(family.score, family.score)
     lines = [
         f"| network | {name} | against the first | GMAC an image | of the first | gated work done |",
@@ -58,15 +57,15 @@ def table(family: Family, known: dict[str, Json]) -> str:
     ]
     for title, rows in series.items():
         for row, entry in rows:
-            value, macs = entry["heads"][family.head][family.score], entry["work"]["macs"]["executed"]
-            gated, gain = entry["work"]["gated_share"], value - first
+            value, gated = _score(family, entry), entry["work"]["gated_share"]
+            gain = value - _score(family, first)
             off = f"{100 * gain:+.2f}" if family.score in PERCENT else f"{gain:+.4f}"
             cells = (
                 f"{title}: `{key_of(row)}`",
                 number(family.score, value),
                 off,
-                f"{macs / 1e9:.3f}",
-                f"{100 * macs / base:.1f} %",
+                f"{_macs(entry) / 1e9:.3f}",
+                f"{100 * _macs(entry) / _macs(first):.1f} %",
                 "" if gated is None else f"{100 * gated:.1f} %",
             )
             lines.append(f"| {' | '.join(cells)} |")
@@ -79,11 +78,11 @@ def plotted(family: Family, known: dict[str, Json]) -> list[Series]:
     Raises: UsageError where no point is that high.
     """
     series = measured(family, known)
-    base = next(iter(series.values()))[0][1]["work"]["macs"]["executed"]
+    base = _macs(next(iter(series.values()))[0][1])
     scale = 100 if family.score in PERCENT else 1
     found = []
     for name, rows in series.items():
-        points = [(100 * e["work"]["macs"]["executed"] / base, scale * _score(family, e)) for _, e in rows]
+        points = [(100 * _macs(entry) / base, scale * _score(family, entry)) for _, entry in rows]
         found.append(Series(name, tuple(point for point in points if point[1] >= family.plot_from)))
     if not any(one.points for one in found):
         raise UsageError(f"plot_from = {family.plot_from:g}: every score is lower; correct the family")
@@ -92,6 +91,11 @@ def plotted(family: Family, known: dict[str, Json]) -> list[Series]:
 
 def _score(family, entry):
     return entry["heads"][family.head][family.score]
+
+
+def _macs(entry):
+    """Return the executed multiply-adds of an image, on average."""
+    return entry["work"]["macs"]["executed"]
 
 
 def put_between(text: str, mark: str, content: str) -> str:

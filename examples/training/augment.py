@@ -85,7 +85,7 @@ def sample(value, grid, name):
 
 
 def color_jitter(image, rng):
-    """Change brightness, contrast, saturation, tint, gamma and noise of a float image (3, h, w) in [0, 1]."""
+    """Change brightness, contrast, saturation, tint, gamma and noise of a float32 image (3, h, w) in 0..1, into one."""
     image = (
         image * float(rng.uniform(0.75, 1.3)) * torch.tensor(rng.uniform(0.92, 1.08, (3, 1, 1)), dtype=torch.float32)
     )

@@ -12,7 +12,7 @@ GRID, AXIS = "#e3e3e3", "#222222"
 WIDTH, HEIGHT = 860.0, 520.0
 LEFT, RIGHT, TOP, BOTTOM = 74.0, 262.0, 62.0, 62.0  # room around the axes; the legend is at the right
 ROW = 26.0
-MARKS = 12  # on an axis, at most
+MARKS = 12  # parts that an axis is cut into, at most
 
 
 @dataclass(frozen=True)

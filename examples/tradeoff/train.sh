@@ -33,7 +33,7 @@ pool() { # STAGE-OF-THE-PAPER BLOCK MODE
 
 course "$task-same" same "$@"
 for rate in 70 50 90 30; do course "$task-pag$rate" pag "$@" --rho "0.$rate"; done
-for rate in 60 50 40; do course "$task-skip$rate" skip "$@" --rho "0.$rate"; done
+for rate in 60 50 40 80 90; do course "$task-skip$rate" skip "$@" --rho "0.$rate"; done
 for count in 2 1 3; do course "$task-truncate$count" truncate "$@" --set "network.truncate=$count"; done
 pool res5 layer4.1 hard "$@"
 pool res5 layer4.1 soft "$@"
@@ -41,4 +41,3 @@ pool res4 layer3.1 hard "$@"
 pool res4 layer3.1 soft "$@"
 pool res3 layer2.1 hard "$@"
 pool res3 layer2.1 soft "$@"
-for rate in 80 90; do course "$task-skip$rate" skip "$@" --rho "0.$rate"; done

@@ -112,6 +112,16 @@ def test_gumbel_forms():
     assert float(drawn.max()) <= -math.log(-math.log(1.00001 / 1.001)) + 1e-2  # the clamp cuts the tail at 6.9
 
 
+@pytest.mark.parametrize("form", ("kong2018", "torch"))
+def test_noise_for_logits_of_bfloat16_is_not_of_bfloat16(form):
+    torch.manual_seed(2)
+    wide = gumbel.gumbel_noise(torch.zeros(10_000), form)
+    torch.manual_seed(2)
+    drawn = gumbel.gumbel_noise(torch.zeros(10_000, dtype=torch.bfloat16), form)
+    assert torch.equal(drawn, wide) and len(drawn.unique()) > 9000  # 8 bits would be 256 values
+    assert gumbel.gumbel_noise(torch.zeros(3, dtype=torch.float64), form).dtype == torch.float64
+
+
 def test_training_modes_and_what_is_kept():
     model = small(multipool={"block": "layer4.1", "rates": [0, 1]})
     x = torch.randn(1, 3, 16, 24)

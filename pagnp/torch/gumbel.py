@@ -7,14 +7,17 @@ from pagnp.types import GateForm
 
 
 def gumbel_noise(z: Tensor, form: GateForm = "kong2018") -> Tensor:
-    """Draw Gumbel(0, 1) noise of z's shape, dtype and device from torch's generator.
+    """Draw Gumbel(0, 1) noise, float32 or wider, of z's shape and device from torch's generator.
 
+    Logits may be bfloat16 (autocast): a uniform number of that type would have 256 values, with 0 among them.
     form  kong2018: u = (rand + 1e-5) / 1.001, as in the authors' GumbelNoisySoftMax; torch: u in (0, 1), no clamp
     """
+    dtype = torch.promote_types(z.dtype, torch.float32)
+    u = torch.rand_like(z, dtype=dtype)
     if form == "kong2018":
-        u = (torch.rand_like(z) + 1e-5) / 1.001
+        u = (u + 1e-5) / 1.001
     else:
-        u = torch.rand_like(z).clamp_(min=torch.finfo(z.dtype).tiny)  # log(0) would be -inf
+        u = u.clamp_(min=torch.finfo(dtype).tiny)  # log(0) would be -inf
     return -torch.log(-torch.log(u))
 
 

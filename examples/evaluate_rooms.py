@@ -11,6 +11,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout that is not installed
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import numpy as np
@@ -63,15 +64,15 @@ def main() -> None:
 def measured(args: argparse.Namespace) -> Json:
     """Return what is printed of a model."""
     model = pagnp.load(args.weights, backend=args.backend)
+    digest = {"image_digest": model(args.image).digest} if args.image else {}
     truth = rendered(args.seed, args.count, args.size)
     found = asdict(evaluate(model, truth, dense=args.dense, budget=args.budget))
     del found["scenes"], found["work"]["seconds"]
     for scores in found["heads"].values():
         scores.pop("curve", None)
-    found = {"model_hash": model_hash(model.graph), **found}
-    if args.image:
-        found = {"image_digest": model(args.image).digest, **found}
-    return found
+    of = {"seed": args.seed, "size": list(args.size)}
+    run = {"dense": args.dense, "budget": args.budget}
+    return {**digest, "model_hash": model_hash(model.graph), "rendered": of, **found, "run": run}
 
 
 if __name__ == "__main__":

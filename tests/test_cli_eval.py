@@ -118,6 +118,38 @@ def test_four_heads_as_a_table(call):
     assert all(len(line) <= 110 for line in out.splitlines())
 
 
+def test_what_was_scored_is_told(call, shared):
+    _, out, _ = call(EVAL + " --limit 2 --task depth --budget 0.5")
+    assert out.startswith("2 of 3 images (folders)\n") and "not scored: labels, normals, edges\n" in out
+    assert "(with the runs that search the threshold)" in out
+    found = json.loads(call(EVAL + " --limit 2 --task depth --json --seed 4")[1])
+    assert (found["data"], found["split"], found["images"], found["of"]) == (str(shared / "plain"), None, 2, 3)
+    assert (found["run"]["limit"], found["run"]["tasks"], found["run"]["seed"]) == (2, ["depth"], 4)
+    assert found["run"]["budget"] is None and found["unscored"] == ["labels", "normals", "edges"]
+
+
+def test_names_of_a_file_are_no_terminal_commands(call, tmp_path):
+    heads = {"labels": {"task": "segmentation", "classes": 3, "hidden": [8]}}  # without names: the set's are taken
+    graph = pagnp.nn.pag_resnet(depth=26, width=0.125, output_stride=8, gated=[], heads=heads)
+    modelfile.write(graph, tmp_path / "odd.h5")
+    save(tmp_path / "set/images/a.png", np.zeros((*SIZE, 3), np.uint8))
+    save(tmp_path / "set/labels/a.png", np.zeros(SIZE, np.uint8))
+    (tmp_path / "set/classes.csv").write_text('value,name\n0,wall\n1,\x1b[31mfloor\n2,"ball\nball"\n')
+    code, out, _ = call("eval --weights odd.h5 set")
+    assert code == 0 and r"\x1b[31mfloor" in out and r"ball\nball" in out and "\x1b" not in out
+
+
+def test_a_csv_that_cannot_be_written_takes_no_scores_along(call, monkeypatch):
+    from pagnp import files
+
+    def full(*_):
+        raise OSError("no space")
+
+    monkeypatch.setattr(files, "write_atomic", full)
+    code, out, err = call(EVAL + " --limit 1 --csv s.csv")
+    assert code != 0 and "digest: " in out and "no space" in err
+
+
 def test_backends_threads_and_dense_agree(call):
     def scores(more):
         found = json.loads(call(EVAL + " --json --limit 2" + more)[1])
@@ -175,11 +207,13 @@ def test_names_that_are_no_text_are_in_the_csv_as_they_are(call, shared, tmp_pat
 
 def test_humans(call):
     code, out, _ = call("eval --humans {d}/plain")
-    assert code == 0 and out.startswith("annotators against each other: F 0.") and "(3 images, 6 maps)" in out
+    assert code == 0 and out.startswith("annotators against each other: F 0.") and "6 maps of 3 images (folders)" in out
     code, out, _ = call("eval --humans {d}/plain --json --per-image --limit 1")
     found = json.loads(out)
     assert code == 0 and len(found["scenes"]) == found["images"] == 1 and found["f"] == found["scenes"][0]["f"]
-    assert call("eval --humans {d}/plain --csv -")[1].startswith("image,head,metric,value\n,,layout,folders\n")
+    assert call("eval --humans {d}/plain --csv -")[1].startswith("image,head,metric,value\n,,data,")
+    code, _, err = call("eval --humans {d}/plain --no-nms --thresholds 99")
+    assert code == 2 and "leave out --thresholds, --nms, --no-nms" in err
 
 
 BAD = [
@@ -189,7 +223,9 @@ BAD = [
     (EVAL + " --json --csv -", 2, "both want stdout"),
     (EVAL + " --csv {d}/nowhere/s.csv", 2, "there is no folder"),
     (EVAL + " --humans", 2, "--humans scores annotators, not a model"),
-    ("eval {d}/plain --humans --flip", 2, "--humans scores annotators, not a model; leave out --weights"),
+    ("eval {d}/plain --humans --flip", 2, "--humans scores annotators, not a model; leave out --flip"),
+    (EVAL + " --csv {d}/m.h5 --overwrite", 2, "m.h5: is an input, or lies among the ground truth"),
+    (EVAL + " --csv {d}/plain/labels/a.png --overwrite", 2, "a.png: is an input, or lies among the ground truth"),
     (EVAL + " --layout cityscapes", 2, "Invalid value for '--layout'"),
     (EVAL + " --task colour", 2, "Invalid value for '--task'"),
     (EVAL + " --thresholds 0", 2, "Invalid value for '--thresholds'"),

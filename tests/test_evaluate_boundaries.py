@@ -132,16 +132,29 @@ def test_a_share_is_one_annotator():
     assert each_annotator(np.ones((3, 4, 5), bool)).shape == (3, 4, 5)
 
 
-@pytest.mark.parametrize("direction", ("across", "down", "diagonal"))
+@pytest.mark.parametrize("direction", ("across", "down", "diagonal", "other diagonal"))
 def test_suppression_leaves_the_ridge(direction):
     y, x = np.mgrid[:60, :80]
-    place = {"across": y - 30, "down": x - 40, "diagonal": (x - 10 - y) / np.sqrt(2)}[direction]
+    slanted = {"diagonal": (x - 10 - y) / np.sqrt(2), "other diagonal": (x - 70 + y) / np.sqrt(2)}
+    place = ({"across": y - 30, "down": x - 40} | slanted)[direction]
     strength = np.exp(-((place / 3.0) ** 2)).astype(np.float32)
     left = nms.suppress(strength)
     inside = np.s_[8:-8, 8:-8]
     assert left.dtype == np.float32 and left[inside][np.abs(place[inside]) < 0.5].min() > 0.8
     assert left[inside][np.abs(place[inside]) > 1].max() < 0.01 or (left[inside] > 0.1).sum() < 2.2 * 64
     assert left[0].max() == left[:, -1].max() == 0  # what is at the border is not trusted
+
+
+def test_suppression_by_hand():
+    flat = nms.suppress(np.full((20, 30), 0.5, np.float32))  # no pixel is lower than another: only the border fades
+    np.testing.assert_allclose(flat[10, :7], 0.5 * np.array([0, 0.2, 0.4, 0.6, 0.8, 1, 1]), rtol=1e-6)
+    assert flat[1, 1] == np.float32(0.5 * 0.2 * 0.2)
+    point = np.zeros((40, 40), np.float32)
+    point[20, 20] = 1
+    assert nms.suppress(point)[20, 20] == 0.25  # half of it along each axis: weights 1 2 1
+    for growth, stays in ((1.008, True), (1.012, False)):  # a neighbour must be higher by more than 1 %
+        slope = np.tile(0.1 * growth ** np.arange(60, dtype=np.float32), (40, 1))
+        assert bool(nms.suppress(slope)[20, 20:40].all()) == bool(nms.suppress(slope)[20, 20:40].any()) == stays
 
 
 def test_nan_marks_nothing():

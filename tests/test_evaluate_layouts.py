@@ -94,6 +94,23 @@ BROKEN = {
 }  # fmt: skip
 
 
+def add_maps(folder):
+    """Put a truth by two people, of an image that is not there."""
+    for k in range(2):
+        save(folder / f"boundary/c/{k}.png", np.zeros(SIZE, np.uint8))
+
+
+BROKEN |= {
+    "a truth too many": (lambda d: (d / "images/b.png").unlink(), r"labels/b\.png: has no image"),
+    "an array too many": (lambda d: np.save(d / "depth/c.npy", np.ones(SIZE)), r"depth/c\.npy: has no image"),
+    "maps too many": (add_maps, r"boundary/c: has no image"),
+    "a zip by its start": (
+        lambda d: ((d / "depth/a.png").unlink(), (d / "depth/a.npy").write_bytes(b"PK\x03\x04garbage")),
+        r"depth/a\.npy: cannot be read",
+    ),
+}
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_what_is_wrong_is_named(plain, name):
     from pagnp.errors import ImageError
@@ -146,7 +163,14 @@ def test_camvid_is_known_by_its_classes(plain):
     write_csv(plain / "classes.csv", *rows)
     truth = open_truth(plain)
     assert (truth.layout, truth.names, truth.classes) == ("camvid", ["s"], camvid.CLASSES)
-    assert (truth.read("s")["labels"] == 255).all()
+    assert (truth.read("s")["labels"] == 255).all() and truth.split == "test"
+    save(plain / "images/test/t.jpg", picture())
+    with pytest.raises(GroundTruthError, match=r"labels/test/t.png: no such file"):
+        open_truth(plain).read("t")  # both kinds of images count
+    save(plain / "labels/test/u.png", np.zeros(SIZE, np.uint8))
+    with pytest.raises(GroundTruthError, match=r"labels/test/u.png: has no image"):
+        open_truth(plain)
+    (plain / "labels/test/u.png").unlink()
     assert open_truth(plain, layout="camvid", split="test").image("s").name == "s.png"
 
 
@@ -160,8 +184,20 @@ def test_bsds(tmp_path):
     assert (truth.layout, truth.names) == ("bsds", ["test/8"])
     boundary = truth.read("test/8")["boundary"]
     assert boundary.shape == (10, *SIZE) and boundary.sum((1, 2)).tolist() == [1, 1, *[0] * 7, 1]
+    assert open_truth(tmp_path).split == "test"
     with pytest.raises(GroundTruthError, match="index.csv: no row for test//8"):
         open_truth(tmp_path, split="test/").read("test//8")
+    header = ("id", "split", "annotators")
+    write_csv(tmp_path / "index.csv", header, ("8", "test", 9))
+    with pytest.raises(GroundTruthError, match="8.png: has marks of more than the 9 annotators of index.csv"):
+        open_truth(tmp_path).read("test/8")
+    write_csv(tmp_path / "index.csv", header, ("8", "test", 10), ("9", "test", 5))
+    with pytest.raises(GroundTruthError, match="images/test/9.jpg: no such file, but index.csv has a row for it"):
+        open_truth(tmp_path)
+    (tmp_path / "index.csv").write_bytes(b"\xef\xbb\xbfid,split,annotators\n8,test,16\n")  # as spreadsheets save it
+    bits[2, 2] = 1 << 15
+    save(tmp_path / "boundaries_bits/test/8.png", bits)
+    assert open_truth(tmp_path).read("test/8")["boundary"].sum() == 4
     for text, message in (("id,split\n8,test\n", "need columns"), ("id,split,annotators\n8,test,17\n", "1 to 16")):
         (tmp_path / "index.csv").write_text(text)
         with pytest.raises(GroundTruthError, match=message):
@@ -228,6 +264,13 @@ def test_panorama(tmp_path):
     assert scene["depth"][0, 0] == 0 and scene["depth"][1, 1] == 1.0 and not scene["normals"].any()
     with pytest.raises(GroundTruthError, match="has no splits"):
         open_truth(tmp_path, split="test")
+    save(tmp_path / "p2_semantic.png", np.full(SIZE, 7, np.uint8))
+    with pytest.raises(GroundTruthError, match="p2_semantic.png: has no image"):
+        open_truth(tmp_path)
+    (tmp_path / "p2_semantic.png").unlink()
+    save(tmp_path / "p1_normals.png", np.full((6, 8, 3), 128, np.uint8))
+    with pytest.raises(GroundTruthError, match="p1_normals.png: normals and image differ in size"):
+        open_truth(tmp_path).read("p1")
     (tmp_path / "p1_rgb.png").unlink()
     with pytest.raises(GroundTruthError, match="no .*_rgb.png in it"):
         open_truth(tmp_path, layout="panorama")

@@ -1,6 +1,8 @@
 """Scores of labels, depth and normals on cases computed by hand."""
 
+import hashlib
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from pagnp.evaluate.classnames import check_classes, read_classes
 from pagnp.evaluate.depth import Depth
 from pagnp.evaluate.normals import Normals, angles
 from pagnp.evaluate.segmentation import Segmentation
+from pagnp.evaluate.work import Work
 
 
 def test_segmentation_by_hand():
@@ -103,6 +106,12 @@ def test_normals_by_hand():
     assert found["image_mean"]["mean"] == pytest.approx((27.6 + 180) / 2, abs=1e-4)
 
 
+def test_no_normal_is_no_perfect_answer():
+    scores = Normals()
+    own = scores.add(np.zeros((1, 4, 3), np.float32), turned(0, 10, 20, 180))
+    assert own["mean"] == own["median"] == 90 and own["within_30"] == 0
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_normals_that_are_no_numbers(value):
     truth = turned(0, 10)
@@ -141,6 +150,35 @@ def test_class_names(tmp_path):
     path.write_text("value,name\n")
     with pytest.raises(GroundTruthError, match="has no rows"):
         read_classes(tmp_path)
+    path.write_bytes(b"\xef\xbb\xbfvalue,name\n0,wall\n1,floor\n")  # as spreadsheets save it
+    assert read_classes(tmp_path) == ("wall", "floor")
+    for text, message in (
+        ("0,wall\n1\n", "class 1 has no name"),
+        ("0,wall\n0,floor\n", "class 0 is 'wall' and 'floor'"),
+    ):
+        path.write_text(f"value,name\n{text}")
+        with pytest.raises(GroundTruthError, match=message):
+            read_classes(tmp_path)
     path.write_text("number,name\n0,wall\n")
     with pytest.raises(GroundTruthError, match="need the columns value, name"):
         read_classes(tmp_path)
+
+
+def test_work_by_hand():
+    def of(executed, kept, rates, letter):
+        macs = {"dense": 100, "executed": executed, "gated_dense": 50, "gated_executed": executed - 50}
+        pools = {"pool": np.array(rates)}
+        return SimpleNamespace(macs=macs, kept={"gate": kept}, rates=pools, digest=64 * letter)
+
+    work = Work()
+    row = work.add(of(60, 0.2, [1, 1, 4, 4], "a"), 3.0)
+    assert (row["seconds"], row["kept"], row["macs"]["executed"]) == (3.0, {"gate": 0.2}, 60)
+    work.add(of(90, 0.8, [4, 4], "b"), 1.0)
+    work.add(of(90, 0.8, [4, 4], "b"), 1.1)
+    found = work.result()
+    assert found["macs"] == {"dense": 100, "executed": 80, "gated_dense": 50, "gated_executed": 30}
+    assert found["share"] == 0.8 and found["gated_share"] == 0.6
+    assert found["kept"]["gate"] == pytest.approx({"mean": 0.6, "std": math.sqrt(0.08)})
+    assert found["rates"] == {"pool": {"1": 0.25, "4": 0.75}}
+    assert found["seconds"] == pytest.approx({"median": 1.1, "mean": 1.7})
+    assert found["digest"] == hashlib.sha256(b"\xaa" * 32 + 2 * b"\xbb" * 32).hexdigest()

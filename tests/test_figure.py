@@ -9,6 +9,7 @@ from PIL import Image
 
 import pagnp
 from pagnp import colormaps, figure, figure_layout, figure_legends, legends, modelfile, outputs, panels, pictures
+from pagnp.cli import run as run_command
 from pagnp.cli.main import main
 
 SIZE = (37, 53)  # no multiple of 8: the masks reach beyond the image
@@ -144,6 +145,16 @@ def test_facts(graph, result):
     assert told["gated work"].endswith("% kept") and "threshold" not in told
     budget = pagnp.Model(graph, backend="numpy")(IMAGE, budget=0.3)
     assert dict(figure.facts(graph, budget))["threshold"] == f"{budget.thresholds['layer1.0.gate']:g}"
+
+
+def test_options_in_force_are_facts():
+    plain = {"budget": None, "gate_mode": None, "tile": None, "seed": 0, "flip": False, "dense": False}
+    assert run_command.settings("folder/m.h5", plain) == [("model", "m.h5")]
+    others = {"budget": 0.5, "gate_mode": "soft", "tile": 8, "seed": 3, "flip": True, "dense": True}
+    assert run_command.settings("m.h5", others)[1:] == [
+        *(("budget", "0.5"), ("gate mode", "soft"), ("tile", "8"), ("seed", "3")),
+        *(("flip", "on, work of one pass"), ("dense", "on")),
+    ]
 
 
 def test_depth_without_a_value_is_told():

@@ -1,6 +1,9 @@
 """`pagnp eval`: a model over a folder with ground truth, and the scores of its heads."""
 
+from pathlib import Path
+
 import click
+from click.core import ParameterSource
 
 from pagnp.cli.options import (
     arch_option,
@@ -19,7 +22,11 @@ from pagnp.cli.streams import emit
 from pagnp.errors import UsageError
 
 LAYOUTS = ("auto", "camvid", "bsds", "rooms", "panorama", "folders")
-OF_MODELS = ("tasks", "budget", "threshold", "dense", "flip", "tile", "gate_mode")
+OF_MODELS = (
+    *("tasks", "backend", "budget", "threshold", "dense", "flip", "tile", "gate_mode", "seed"),
+    *("thresholds", "nms"),
+)
+NAMES = {"tasks": "--task", "nms": "--nms, --no-nms"}
 TASKS = ("segmentation", "boundary", "depth", "normals")
 
 
@@ -58,7 +65,7 @@ def command(weights, arch, truth_folder, layout, split, humans, per_image, as_js
 
     What each number means, and the layouts of DATA: docs/EVALUATION.md.
     """
-    check_usage(weights, arch, humans, as_json, csv_file, overwrite, call)
+    check_usage(weights, arch, truth_folder, humans, as_json, csv_file, overwrite, call)
     from pagnp.cli import eval_report
     from pagnp.evaluate.layouts import open_truth
 
@@ -67,23 +74,26 @@ def command(weights, arch, truth_folder, layout, split, humans, per_image, as_js
         found = measure_humans(truth, call["limit"], call["threads"])
     else:
         found = measure_model(load_model(weights, arch, call.pop("backend"), call["threads"]), weights, truth, call)
+    found = {"data": truth_folder, **found}
     if not per_image:
         found.pop("scenes")
-    if csv_file is not None and csv_file != "-":
-        from pagnp.files import write_atomic
-
-        write_atomic(csv_file, eval_report.as_csv(found).encode("utf-8", "surrogateescape"), overwrite)
     if csv_file == "-":
         emit(eval_report.as_csv(found).rstrip("\n"))
     else:
         emit(eval_report.as_json(found) if as_json else eval_report.as_table(found))
+    if csv_file is not None and csv_file != "-":  # last: what was printed is not lost with a full disk
+        from pagnp.files import write_atomic
+
+        write_atomic(csv_file, eval_report.as_csv(found).encode("utf-8", "surrogateescape"), overwrite)
 
 
-def check_usage(weights, arch, humans, as_json, csv_file, overwrite, call):
+def check_usage(weights, arch, truth_folder, humans, as_json, csv_file, overwrite, call):
     """Raise UsageError where options exclude each other or one is missing."""
     check_run_options("eval", call)
-    if humans and (weights or arch or any(call[name] not in (None, False, ()) for name in OF_MODELS)):
-        options = ", ".join(f"--{name.replace('_', '-')}" for name in ("weights", "arch", "task", *OF_MODELS[1:]))
+    given = click.get_current_context().get_parameter_source
+    of_model = [name for name in ("weights", "arch", *OF_MODELS) if given(name) is ParameterSource.COMMANDLINE]
+    if humans and of_model:
+        options = ", ".join(NAMES.get(name, f"--{name.replace('_', '-')}") for name in of_model)
         raise UsageError(f"eval: --humans scores annotators, not a model; leave out {options}")
     if not humans and not weights:
         raise UsageError("eval: Missing option '--weights'; name a model file, or give --humans")
@@ -91,6 +101,10 @@ def check_usage(weights, arch, humans, as_json, csv_file, overwrite, call):
         raise UsageError("eval: --json and --csv - both want stdout; give --csv a file")
     if csv_file is not None and csv_file != "-":
         check_target("eval: --csv", csv_file, overwrite, "scores.csv")
+        target = Path(csv_file).resolve()
+        inputs = [Path(name).resolve() for name in (weights, arch) if name]
+        if target in inputs or target.is_relative_to(Path(truth_folder).resolve()):
+            raise UsageError(f"eval: --csv {csv_file}: is an input, or lies among the ground truth; give another name")
 
 
 def measure_humans(truth, limit, threads):
@@ -110,5 +124,6 @@ def measure_model(model, weights, truth, call):
     call = {("suppressed" if name == "nms" else name): value for name, value in call.items()}
     with progress(len(truth.names[: call["limit"]])) as shown:
         found = asdict(evaluate(model, truth, watch=shown.advance, **call))
-    run = {name: call[name] for name in ("budget", "threshold", "dense", "flip", "gate_mode", "seed")}
+    run = {name: call[name] for name in ("limit", "tasks", "budget", "threshold", "dense", "flip", "gate_mode", "seed")}
+    run["tasks"] = list(run["tasks"])
     return {"model": str(weights), "backend": model.backend.name, **found, "run": run}

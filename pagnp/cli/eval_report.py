@@ -67,42 +67,54 @@ def as_csv(found):
 
 def as_table(found):
     """Return the report for a reader."""
-    if "maps" in found:
-        return _humans(found)
-    lines = [f"{found['images']} images ({found['layout']})"]
+    return "\n".join(map(printable, _humans(found) if "maps" in found else _model(found)))
+
+
+def _set(found):
+    """Say which images were scored."""
+    count = f"{found['images']}" if found["images"] == found["of"] else f"{found['images']} of {found['of']}"
+    return f"{count} images ({', '.join(filter(None, (found['layout'], found['split'])))})"
+
+
+def _model(found):
+    """Return the lines about a model."""
+    lines = [_set(found)]
     for head, scores in found["heads"].items():
         shown = [(title, _with_unit(scores[key], unit)) for key, (title, unit) in SHOWN[scores["task"]].items()]
         lines += _paragraph(f"{head}: ", shown)
         if scores["task"] == "segmentation":
             lines += _paragraph("  IoU by class: ", [(name, _with_unit(v, "%")) for name, v in scores["iou"].items()])
-    lines += _work(found["work"], found.get("run", {}).get("flip"))
+    if found["unscored"]:
+        lines.append(f"not scored: {', '.join(found['unscored'])}")
+    lines += _work(found["work"], found["run"])
     for scene in found.get("scenes", ()):
         lines += _paragraph(f"{printable(scene['name'])}: ", _scene(scene))
-    return "\n".join(lines)
+    return lines
 
 
 def _humans(found):
     f = f"annotators against each other: F {found['f']:.4f}, recall {found['recall']:.4f}"
-    lines = [f"{f}, precision {found['precision']:.4f} ({found['images']} images, {found['maps']} maps)"]
+    lines = [f"{f}, precision {found['precision']:.4f}, {found['maps']} maps of {_set(found)}"]
     for scene in found.get("scenes", ()):
         shown = ", ".join(
             f"{name} {scene[key]:.4f}" for name, key in (("F", "f"), ("recall", "recall"), ("precision", "precision"))
         )
-        lines.append(f"{printable(scene['name'])}: {shown}")
-    return "\n".join(lines)
+        lines.append(f"{scene['name']}: {shown}")
+    return lines
 
 
-def _work(work, flip=False):
-    """Return the lines about multiply-adds (with `flip` those of one of the two passes), gates, rates, time, digest."""
+def _work(work, run):
+    """Return the lines about multiply-adds (with --flip those of one of the two passes), gates, rates, time, digest."""
     macs, gated = work["macs"], work["gated_share"]
     shown = [("GMAC dense", f"{macs['dense'] / GIGA:.3f}"), ("done", f"{macs['executed'] / GIGA:.3f}")]
     shown += [] if gated is None else [("of the gated ones", _with_unit(gated, "%"))]
-    lines = _paragraph("work per image (plain pass of two): " if flip else "work per image: ", shown)
+    lines = _paragraph("work per image (plain pass of two): " if run["flip"] else "work per image: ", shown)
     if work["kept"]:
         lines += _paragraph("kept by gate: ", [(gate, _with_unit(s["mean"], "%")) for gate, s in work["kept"].items()])
     for pool, shares in work["rates"].items():
         lines += _paragraph(f"rates of {pool}: ", [(rate, _with_unit(share, "%")) for rate, share in shares.items()])
-    return [*lines, f"seconds per image: {work['seconds']['median']:.4f}", f"digest: {work['digest']}"]
+    searched = "" if run["budget"] is None else " (with the runs that search the threshold)"
+    return [*lines, f"seconds per image: {work['seconds']['median']:.4f}{searched}", f"digest: {work['digest']}"]
 
 
 def _scene(scene):
@@ -118,6 +130,7 @@ def _scene(scene):
 
 def _paragraph(start, shown):
     """Return lines `start` title value, title value ..., wrapped between items."""
+    shown = [(printable(title), value) for title, value in shown]  # names of a file may hold line ends
     text = start + ", ".join(f"{title} {value}".replace(" ", "\xa0") for title, value in shown)
     return [line.replace("\xa0", " ") for line in textwrap.wrap(text, WIDTH, subsequent_indent="    ")]
 

@@ -170,7 +170,8 @@ def settings(weights, call):
     given = [name for name in ("budget", "gate_mode", "tile") if call[name] is not None]
     given += ["seed"] if call["seed"] else []
     found += [(name.replace("_", " "), f"{call[name]}") for name in given]
-    return found + [(name, "on") for name in ("flip", "dense") if call[name]]
+    found += [("flip", "on, work of one pass")] if call["flip"] else []
+    return found + ([("dense", "on")] if call["dense"] else [])
 
 
 def note_missing(kinds, files, save, gate_mode):

@@ -16,12 +16,18 @@ def read_classes(*folders: Path) -> tuple[str, ...] | None:
     if path is None:
         return None
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            names = {int(row["value"]): row["name"] for row in csv.DictReader(file)}
+        with open(path, newline="", encoding="utf-8-sig") as file:  # spreadsheets begin with a mark of the encoding
+            rows = [(int(row["value"]), row["name"]) for row in csv.DictReader(file)]
     except (KeyError, TypeError, ValueError, OSError, csv.Error) as error:
         raise GroundTruthError(f"{path}: cannot be read ({error}); need the columns value, name") from error
-    if not names:
+    if not rows:
         raise GroundTruthError(f"{path}: has no rows; need the columns value, name, or no such file")
+    names = dict(rows)
+    for value, name in rows:
+        if not name or not name.strip():
+            raise GroundTruthError(f"{path}: class {value} has no name; give it one")
+        if name != names[value]:
+            raise GroundTruthError(f"{path}: class {value} is '{name}' and '{names[value]}'; keep one of them")
     if sorted(names) != list(range(len(names))):
         raise GroundTruthError(f"{path}: values are {sorted(names)}, need 0, 1, 2 ... without a gap")
     return tuple(names[value] for value in range(len(names)))

@@ -22,15 +22,20 @@ from pagnp.types import Json, RunOptions
 class Evaluation:
     """What a model scored on a set: plain data, ready for JSON but for NaN.
 
+    split     part of the set, or None;  of: how many images that part has, of which `images` were scored, the first
     heads     head -> {"task", scores ...}; docs/EVALUATION.md names them
+    unscored  heads that were not scored: there is no truth for their task, or it was not asked for
     work      as Work.result gives it
     scenes    a row an image: name, size, seconds, macs, kept, digest, and per head its own scores
     settings  of the scores: thresholds, nms
     """
 
     layout: str
+    split: str | None
     images: int
+    of: int
     heads: dict[str, Json]
+    unscored: list[str]
     work: Json
     scenes: list[Json] = field(default_factory=list)
     settings: Json = field(default_factory=dict)
@@ -96,8 +101,11 @@ def evaluate(
         rows.append(row | _score_scene(model, truth, name, scene, heads, scores, work, options))
     return Evaluation(
         layout=truth.layout,
+        split=truth.split,
         images=len(rows),
+        of=len(truth.names),
         heads={head["name"]: {"task": head["task"], **scores[head["name"]].result()} for head in heads},
+        unscored=[head["name"] for head in model.graph.heads if head["name"] not in scores],
         work=work.result(),
         scenes=rows,
         settings={"thresholds": thresholds, "nms": suppressed},

@@ -9,7 +9,7 @@ A scene is a dict of arrays, all of one size (h, w):
 Only `image` is always there.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +36,7 @@ class GroundTruth:
     read     name -> Scene. Raises GroundTruthError, ImageError
     image    name -> the image's path, or the file that holds it
     classes  names of the labels' classes, None where the folder does not tell
+    split    which part of the set this is, None where it has no parts
     """
 
     layout: str
@@ -44,6 +45,7 @@ class GroundTruth:
     read: Callable[[str], Scene]
     image: Callable[[str], Path]
     classes: tuple[str, ...] | None = None
+    split: str | None = None
 
 
 def ignored_label(labels: Array) -> int:
@@ -127,6 +129,13 @@ def stems(folder: Path, *suffixes: str) -> dict[str, Path]:
         if found.setdefault(path.stem, path) is not path:
             raise GroundTruthError(f"{folder}: {found[path.stem].name} and {path.name} have one name; keep one of them")
     return found
+
+
+def refuse_strays(images: Container[str], truths: Mapping[str, Path]) -> None:
+    """Raise GroundTruthError where a truth {stem: path} has no image: scores of fewer images are other scores."""
+    for stem, path in truths.items():
+        if stem not in images:
+            raise GroundTruthError(f"{path}: has no image; get the image again, or take its ground truth away")
 
 
 def same_size(path: Path, scene: Scene) -> Scene:

@@ -20,7 +20,9 @@ def human_agreement(
     threads: int | None = None,
     watch: Callable[[str], object] | None = None,
 ) -> Json:
-    """Return f, recall, precision, images, maps and scenes: counts are summed over annotators and images.
+    """Return layout, split, images, of and scenes as in an Evaluation, and maps, f, recall, precision.
+
+    Counts are summed over annotators and images.
 
     Images with a single annotator have nobody to agree with and do not count.
     Raises: UsageError where the truth has no boundaries, or no image has two annotators.
@@ -44,7 +46,8 @@ def human_agreement(
         scenes.append({"name": name, "annotators": len(annotators), **_scores(counts)})
     if not scenes:
         raise UsageError("eval: --humans: no image has two annotators; give BSDS500 or another such set")
-    return {"layout": truth.layout, "images": len(scenes), "maps": maps, **_scores(total), "scenes": scenes}
+    found = {"layout": truth.layout, "split": truth.split, "images": len(scenes), "of": len(truth.names), "maps": maps}
+    return {**found, **_scores(total), "scenes": scenes}
 
 
 def _scores(counts):

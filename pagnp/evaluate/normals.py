@@ -45,11 +45,12 @@ class Normals(Means):
 
 
 def angles(a: Array, b: Array) -> Array:
-    """Return the angles in degrees, float64 (n,), between vectors (n, 3).
+    """Return the angles in degrees, float64 (n,), between vectors (n, 3); 90 where one of them is (0, 0, 0).
 
     From sine and cosine: the arc cosine alone is good to 0.02 degrees in float32.
     """
     a, b = a.astype(np.float64), b.astype(np.float64)
-    sine = np.sqrt((np.cross(a, b) ** 2).sum(1))
-    degrees: Array = np.degrees(np.arctan2(sine, (a * b).sum(1)))
+    sine, cosine = np.sqrt((np.cross(a, b) ** 2).sum(1)), (a * b).sum(1)
+    nowhere = ~(a.any(1) & b.any(1))  # atan2(0, 0) is 0: no answer would be a perfect one
+    degrees: Array = np.where(nowhere, 90.0, np.degrees(np.arctan2(sine, cosine)))
     return degrees

@@ -22,7 +22,7 @@ def annotators(root: Path) -> dict[tuple[str, str], int]:
     if not path.is_file():
         raise GroundTruthError(f"{path}: missing; it tells the number of annotators of each image")
     try:
-        with open(path, newline="") as file:
+        with open(path, newline="", encoding="utf-8-sig") as file:
             counts = {(row["split"], row["id"]): int(row["annotators"]) for row in csv.DictReader(file)}
     except (KeyError, TypeError, ValueError, OSError, csv.Error) as error:
         raise GroundTruthError(f"{path}: cannot be read ({error}); need columns id, split, annotators") from error
@@ -41,13 +41,20 @@ def open_split(root: Path, split: str) -> GroundTruth:
     parts = ("train", "val") if split == "trainval" else (split,)
     counts = annotators(root)
     images = {f"{part}/{stem}": path for part in parts for stem, path in stems(root / "images" / part, ".jpg").items()}
+    listed = {f"{part}/{stem}": root / "images" / part / f"{stem}.jpg" for part, stem in counts if part in parts}
+    for name, path in listed.items():
+        if name not in images:
+            raise GroundTruthError(f"{path}: no such file, but index.csv has a row for it; get the file again")
 
     def read(name: str) -> Scene:
         part, _, stem = name.rpartition("/")  # a --split typed as "test/" has one of its own
         path = root / "boundaries_bits" / part / f"{stem}.png"
         if (part, stem) not in counts:
             raise GroundTruthError(f"{root / 'index.csv'}: no row for {name}")
-        boundary = each_annotator(read_grey(path, bits=16), counts[part, stem])
+        bits = read_grey(path, bits=16)
+        if (bits >> np.uint16(counts[part, stem] - 1) > 1).any():
+            raise GroundTruthError(f"{path}: has marks of more than the {counts[part, stem]} annotators of index.csv")
+        boundary = each_annotator(bits, counts[part, stem])
         return same_size(path, {"image": read_rgb(images[name]), "boundary": boundary})
 
-    return GroundTruth("bsds", list(images), ("boundary",), read, images.__getitem__)
+    return GroundTruth("bsds", list(images), ("boundary",), read, images.__getitem__, split=split)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pagnp.errors import GroundTruthError
-from pagnp.evaluate.groundtruth import IGNORE, GroundTruth, Scene, read_grey, read_rgb, same_size, stems
+from pagnp.evaluate.groundtruth import IGNORE, GroundTruth, Scene, read_grey, read_rgb, refuse_strays, same_size, stems
 
 CLASSES = (
     "Sky",
@@ -41,8 +41,8 @@ UNLABELLED = len(CLASSES)
 
 def open_split(root: Path, split: str) -> GroundTruth:
     """Open a split: "train", "val" or "test". Raises GroundTruthError."""
-    folder = root / "images" / split
-    images = stems(folder, ".jpg" if folder.is_dir() and any(folder.glob("*.jpg")) else ".png")
+    images = stems(root / "images" / split, ".jpg", ".png")
+    refuse_strays(images, stems(root / "labels" / split, ".png"))
 
     def read(name: str) -> Scene:
         path = root / "labels" / split / f"{name}.png"
@@ -52,4 +52,4 @@ def open_split(root: Path, split: str) -> GroundTruth:
         labels = np.where(labels == UNLABELLED, np.uint8(IGNORE), labels)
         return same_size(path, {"image": read_rgb(images[name]), "labels": labels})
 
-    return GroundTruth("camvid", list(images), ("labels",), read, images.__getitem__, CLASSES)
+    return GroundTruth("camvid", list(images), ("labels",), read, images.__getitem__, CLASSES, split)

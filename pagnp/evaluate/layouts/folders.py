@@ -12,6 +12,7 @@ All may have a level SPLIT/ between. Axes of the normals and the kind of depth a
 
 from collections.abc import Callable
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -24,6 +25,7 @@ from pagnp.evaluate.groundtruth import (
     read_labels,
     read_normals,
     read_rgb,
+    refuse_strays,
     same_size,
     stems,
 )
@@ -31,6 +33,7 @@ from pagnp.image import EXTENSIONS
 from pagnp.types import Array
 
 MILLIMETRES = 1000  # in a metre
+SUFFIXES = {"labels": (".png",), "depth": (".png", ".npy"), "normals": (".png", ".npy"), "boundary": (".png",)}
 MARKED = 128  # from this value on a pixel of a boundary map is marked
 
 
@@ -43,7 +46,7 @@ def open_folders(root: Path, split: str | None) -> GroundTruth:
         raise GroundTruthError(
             f"{root}: no ground truth; need {', '.join(f'{kind}/' for kind in READERS)} or one of them"
         )
-    files = {kind: {name: _partner(root / kind / level, name, kind) for name in images} for kind in kinds}
+    files = {kind: _partners(root / kind / level, images, kind) for kind in kinds}
 
     def read(name: str) -> Scene:
         scene = {"image": read_rgb(images[name])}
@@ -52,16 +55,22 @@ def open_folders(root: Path, split: str | None) -> GroundTruth:
             same_size(files[kind][name], scene)
         return scene
 
-    return GroundTruth("folders", list(images), kinds, read, images.__getitem__, read_classes(root))
+    return GroundTruth("folders", list(images), kinds, read, images.__getitem__, read_classes(root), split)
 
 
-def _partner(folder, name, kind):
-    """Return the file (or folder of maps) that holds a truth of the image `name`."""
-    choices = {"depth": (".png", ".npy"), "normals": (".png", ".npy"), "boundary": (".png", "")}.get(kind, (".png",))
-    for suffix in choices:
-        if (folder / f"{name}{suffix}").exists():
-            return folder / f"{name}{suffix}"
-    raise GroundTruthError(f"{folder / name}.png: no such file; every image needs its {kind}")
+def _partners(folder, images, kind):
+    """Return {image name: the file, or the folder of maps, that holds a truth of it}."""
+    suffixes = SUFFIXES[kind]
+    inside = [path for path in sorted(folder.iterdir()) if path.name[0] != "."]
+    found = {path.stem: path for path in inside if path.suffix.lower() in suffixes}
+    if kind == "boundary":  # of an image by itself; one of the name of a split holds other images
+        splits = {path.name for path in (folder.parent / "images").iterdir() if path.is_dir()}
+        found |= {path.name: path for path in inside if path.is_dir() and path.name not in splits}
+    for name in images:
+        if name not in found:
+            raise GroundTruthError(f"{folder / name}.png: no such file; every image needs its {kind}")
+    refuse_strays(images, found)
+    return found
 
 
 def _read_depth(path: Path) -> Array:
@@ -96,7 +105,7 @@ def _read_npy(path, axes):
     """Return a float array of a .npy file as float32, with (h, w) or (h, w, 3)."""
     try:
         array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise GroundTruthError(f"{path}: cannot be read ({error}); save it with numpy.save") from error
     if (
         not isinstance(array, np.ndarray)

@@ -5,16 +5,28 @@ normals are local to each column, x to the left, y down, z to the camera. Only a
 that mean something. Label 0 is "clutter or unknown" and counts as a class.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from pagnp.errors import GroundTruthError
 from pagnp.evaluate.classnames import read_classes
-from pagnp.evaluate.groundtruth import GroundTruth, Scene, read_grey, read_normals, read_rgb, same_size, stems
+from pagnp.evaluate.groundtruth import (
+    GroundTruth,
+    Scene,
+    read_grey,
+    read_normals,
+    read_rgb,
+    refuse_strays,
+    same_size,
+    stems,
+)
+from pagnp.types import Array
 
 STEPS = 512  # of depth in a metre
 NO_DEPTH = 65535
+ENDINGS = {"labels": "_semantic", "depth": "_depth", "normals": "_normals"}
 
 
 def open_folder(root: Path) -> GroundTruth:
@@ -22,19 +34,25 @@ def open_folder(root: Path) -> GroundTruth:
     images = {stem.removesuffix("_rgb"): path for stem, path in stems(root, ".png").items() if stem.endswith("_rgb")}
     if not images:
         raise GroundTruthError(f"{root}: no *_rgb.png in it; give the folder of the frames")
+    for ending in ENDINGS.values():
+        every = stems(root, ".png").items()
+        refuse_strays(images, {stem.removesuffix(ending): path for stem, path in every if stem.endswith(ending)})
 
     def read(name: str) -> Scene:
-        path = root / f"{name}_depth.png"
-        steps = read_grey(path, bits=16)
-        return same_size(
-            path,
-            {
-                "image": read_rgb(images[name]),
-                "labels": read_grey(root / f"{name}_semantic.png"),
-                "depth": np.where(steps == NO_DEPTH, 0, steps / STEPS).astype(np.float32),
-                "normals": read_normals(root / f"{name}_normals.png"),
-            },
-        )
+        scene = {"image": read_rgb(images[name])}
+        for kind, ending in ENDINGS.items():
+            path = root / f"{name}{ending}.png"
+            scene[kind] = READERS[kind](path)
+            same_size(path, scene)
+        return scene
 
-    kinds = ("labels", "depth", "normals")
-    return GroundTruth("panorama", list(images), kinds, read, images.__getitem__, read_classes(root, root.parent))
+    classes = read_classes(root, root.parent)
+    return GroundTruth("panorama", list(images), tuple(ENDINGS), read, images.__getitem__, classes)
+
+
+def _read_depth(path: Path) -> Array:
+    steps = read_grey(path, bits=16)
+    return np.where(steps == NO_DEPTH, 0, steps / STEPS).astype(np.float32)
+
+
+READERS: dict[str, Callable[[Path], Array]] = {"labels": read_grey, "depth": _read_depth, "normals": read_normals}

@@ -36,7 +36,7 @@ def open_split(root: Path, split: str | None) -> GroundTruth:
     if not names:
         raise GroundTruthError(f"{folder}: no scenes; render some with examples/rooms/make.py --out {folder}")
     classes = read_classes(folder, root)
-    return GroundTruth("rooms", names, KINDS, lambda name: read_scene(folder / name), folder.joinpath, classes)
+    return GroundTruth("rooms", names, KINDS, lambda name: read_scene(folder / name), folder.joinpath, classes, split)
 
 
 def read_scene(path: Path) -> Scene:

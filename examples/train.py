@@ -5,13 +5,12 @@
         --stage pag --rho 0.7 --start runs/camvid-dense --export camvid-pag70.h5
 
 CAMVID is the folder with images/ and labels/. Stopping is harmless: the same command goes on from the last checkpoint
-and ends with the same weights. In the folder of --work are checkpoint.pt, log.csv (losses) and scores.csv (the scores
-of the running average on the validation split). The test split is read by --evaluate test and by nothing else.
+and ends with the same weights (on a CPU). In the folder of --work are checkpoint.pt, log.csv (losses) and scores.csv
+(the scores of the running average on the validation split). The test split is read by --evaluate test alone.
 """
 
 # ruff: noqa: E402 - torch reads the environment when it is imported
 import argparse
-import dataclasses
 import os
 import sys
 import time
@@ -64,24 +63,36 @@ def parse(arguments=None):
     )
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 until the last part of the course")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--ahead", type=int, default=0, help="processes that prepare batches ahead (for a GPU: 4)")
+    parser.add_argument("--ahead", type=whole, default=0, help="processes that prepare batches ahead (for a GPU: 4)")
     parser.add_argument("--in-memory", action="store_true", help="read all scenes first")
     parser.add_argument("--threads", type=positive, default=2)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=whole, default=0)
     return parser.parse_args(arguments)
+
+
+def whole(text):
+    """Read a whole number from 0 on."""
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text!r}: need a whole number from 0 on")
+    return int(text)
 
 
 def positive(text):
     """Read a whole number from 1 on."""
-    if not text.isdecimal() or int(text) < 1:
+    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r}: need a whole number from 1 on")
     return int(text)
 
 
 def check(args):
     """Raise an error, before hours of work, where the device or the file of --export cannot be had."""
-    if args.device != "cpu" and not (args.device.startswith("cuda") and torch.cuda.is_available()):
-        raise DataError(f"--device {args.device}: torch does not see it; give cpu, or cuda where there is a GPU")
+    try:
+        torch.zeros(1, device=args.device)
+    except (RuntimeError, AssertionError) as error:  # the latter of a torch without CUDA
+        message = f"--device {args.device}: torch does not see it; give cpu, or cuda where there is a GPU"
+        raise DataError(message) from error
+    if args.rho is not None and args.stage not in ("pag", "skip"):
+        raise DataError(f"--rho {args.rho}: stage {args.stage} has no gates; leave it out, or choose pag or skip")
     if not args.evaluate:
         args.work.mkdir(parents=True, exist_ok=True)
     if args.export is not None:
@@ -90,17 +101,24 @@ def check(args):
 
 def prepare(args):
     """Make the course of the command line, taken up where it was left."""
-    config = load(args.config, args.set)
     table = STAGES[args.stage]
+    changes = [] if args.rho is None else [f"{table}.rho={args.rho!r}"]
+    config = load(args.config, [*args.set, *changes])
     if table not in config.stages:
         raise DataError(f"{args.config}: no [{table}]")
-    if args.rho is not None:
-        stage = dataclasses.replace(config.stages[table], rho=args.rho)
-        config = dataclasses.replace(config, stages={**config.stages, table: stage})
+    stage = config.stages[table]
+    if args.stage == "skip" and stage.budget == "work":
+        raise DataError(f"{table}.budget = work is for stage pag: a gate of stage skip decides on a whole block")
+    if args.stage == "skip" and stage.batch == 1:
+        raise DataError(f"{table}.batch = 1: the gates of stage skip have norms over images; need 2 or more")
+    if stage.distill and args.start is None and not args.evaluate:
+        raise DataError(f"{table}.distill needs --start, the dense network that teaches")
     data = READERS[config.dataset](args.data, config.train_split)
     if args.in_memory:
         data = data.in_memory()
     course = Course(config, args.stage, data, args.seed, args.device, args.bf16, args.ahead)
+    if stage.distill and not args.evaluate:
+        course.learn_from(args.start / CHECKPOINT)
     checkpoint = args.work / CHECKPOINT
     if checkpoint.exists():
         course.load(checkpoint, to_train=not args.evaluate)
@@ -169,6 +187,9 @@ def main(arguments=None):
         if args.evaluate:
             show(course.score(val), course)
             finished = course.step == course.steps
+            if args.export and not finished:
+                raise DataError(f"--export {args.export}: the course is at step {course.step} of {course.steps}")
+            finished = True
         else:
             size = sum(p.numel() for p in course.net.parameters()) / 1e6
             print(f"{len(course.data)} scenes, {course.steps} steps, {size:.2f} M parameters", flush=True)

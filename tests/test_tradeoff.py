@@ -1,6 +1,8 @@
 """examples/tradeoff: models are measured once, tables and plots tell what was measured."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -101,21 +103,23 @@ def test_wrong_files_are_one_line(place, tmp_path, capsys):
     for text, message in (
         ("x =", "x.toml: is no family"),
         ('head = "a"', "x.toml: is no family"),
+        ("series = []", "x.toml: is no family of models (a series without models)"),
         (FAMILY.replace("mean_iou", "ods"), "rooms-seg.h5: no ods of head 'segmentation', but segmentation"),
     ):
         (tmp_path / "x.toml").write_text(text)
         assert measure.main([str(tmp_path / "x.toml"), *given[1:-1], str(tmp_path / "g.json")]) == 2
         err = capsys.readouterr().err
         assert err.startswith("measure.py: ") and message in err and not (tmp_path / "g.json").exists()
-    (tmp_path / "g.json").write_text("{")
-    assert measure.main([*given[:-1], str(tmp_path / "g.json")]) == 2
-    assert "g.json: is not what measure.py writes" in capsys.readouterr().err
+    for text in ("{", "[]", '{"rooms-seg": {}}', '{"rooms-seg": 3}'):
+        (tmp_path / "g.json").write_text(text)
+        assert measure.main([*given[:-1], str(tmp_path / "g.json")]) == 2
+        assert "g.json: is not what measure.py writes" in capsys.readouterr().err
 
 
 def test_a_table_without_its_first_row_is_refused(place, tmp_path):
     for text, message in (
         ("{}", "report.py: rooms-seg is not measured"),
-        ('{"rooms-seg --budget 0.2": {}}', "report.py: rooms-seg is not measured"),
+        ('{"rooms-seg": {}}', "m.json: is not what measure.py writes .an entry without hash"),
         ("[", "m.json: is not what"),
     ):
         (tmp_path / "m.json").write_text(text)
@@ -159,6 +163,49 @@ def test_points_lie_where_their_numbers_say():
     assert one == pytest.approx(((low[0] + high[0]) / 2, (low[1] + high[1]) / 2))
     assert low[0] < high[0] and low[1] > high[1] and all(0 < x < width and 0 < y < height for x, y in (low, high))
     assert chart.spread([3.0]) == (1.5, 4.5)
+
+
+PYTHON = """#!/bin/sh
+# In the place of Python: note the options and make the model file, or fail as asked.
+while [ $# -gt 1 ]; do printf '%s\\t' "$1"; [ "$1" = --export ] && model=$2; shift; done >> "$CALLS"
+printf '%s\\n' "$1" >> "$CALLS"
+[ -z "${CODE:-}" ] || { echo "why it failed"; exit "$CODE"; }
+: > "$model"
+"""
+
+
+def trained(family, root, code=""):
+    """Call train.sh with such a Python; return (exit code, stderr, the options of each call)."""
+    (root / "python").write_text(PYTHON)
+    (root / "python").chmod(0o755)
+    (root / "calls").write_text("")
+    call = ["sh", FOLDER / "train.sh", family, "DATA", "DENSE", root / "models", "--threads", "3"]
+    environment = {**os.environ, "PYTHON": str(root / "python"), "CALLS": str(root / "calls"), "CODE": code}
+    done = subprocess.run(call, capture_output=True, text=True, env=environment)
+    return done.returncode, done.stderr, [line.split("\t") for line in (root / "calls").read_text().splitlines()]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell script")
+@pytest.mark.parametrize("family", ("camvid", "bsds"))
+def test_all_of_a_family_are_trained_alike_but_for_what_is_compared(family, tmp_path):
+    code, _, calls = trained(family, tmp_path)
+    assert code == 0
+    asked = {row.model for row in measure.rows_of(measure.load_family(FOLDER / f"{family}.toml"))}
+    assert {path.stem for path in (tmp_path / "models").glob("*.h5")} == asked - {f"{family}-dense"}
+    own = ("--work", "--stage", "--export", "--rho")  # and --set network. ...
+    common = set()
+    for options in calls:
+        pairs = list(zip(options, options[1:], strict=False))
+        assert not any(value.startswith("finetune.") for _, value in pairs)
+        skip = {value for name, value in pairs if name in own or value.startswith("network.")}
+        common.add(tuple(word for word in options if word not in skip and word not in own and word != "--set"))
+    assert len(calls) == 19 and len(common) == 1 and "--threads" in next(iter(common))
+    assert trained(family, tmp_path)[2] == []  # all are there
+    (tmp_path / "models" / f"{family}-skip60.h5").unlink()
+    code, err, calls = trained(family, tmp_path, "1")
+    assert code == 1 and "why it failed" in err and len(calls) == 1
+    code, err, _ = trained(family, tmp_path, "3")
+    assert (code, err) == (3, "stopped; the same command goes on\n")
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.toml")), ids=lambda path: path.stem)

@@ -1,5 +1,6 @@
 """examples/train.py: a course that is stopped ends with the same bits, gates start from the dense network, export."""
 
+import csv
 import re
 import sys
 from pathlib import Path
@@ -12,14 +13,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 
 import train  # noqa: E402
 from PIL import Image  # noqa: E402
-from training.config import Stage, load  # noqa: E402
-from training.dataset import IGNORE, DataError  # noqa: E402
-from training.lovasz import lovasz_softmax  # noqa: E402
-from training.progress import Log, duration  # noqa: E402
-from training.schedule import learning_rate, plan  # noqa: E402
-from training.tasks import Scores, class_weights, task_losses  # noqa: E402
+from training import course as course_module  # noqa: E402
+from training.dataset import DataError  # noqa: E402
 
 import pagnp  # noqa: E402
+from pagnp.torch.nn import gate_probabilities, gates  # noqa: E402
 
 CONFIGS = Path(train.__file__).parent / "configs"
 SMALL = [
@@ -106,6 +104,99 @@ def test_gates_start_from_the_dense_network_and_the_model_runs_in_pagnp(road, de
     assert "segmentation.miou" in out and "keep.layer1.0.gate" in out and "left" in out
     columns = (tmp_path / "pag/log.csv").read_text().splitlines()[0].split(",")
     assert columns[:5] == ["step", "seconds", "loss.segmentation", "loss.segmentation.lovasz", "loss.gates"]
+
+
+def test_a_teacher_is_the_dense_network_and_takes_part_in_every_step(road, dense, tmp_path, capsys):
+    taught = ("--stage", "pag", "--start", str(dense), "--set", "finetune.distill=2.0")
+    assert run(road, tmp_path / "whole", *taught) == train.DONE
+    while run(road, tmp_path / "stopped", *taught, "--stop-after", "0") == train.STOPPED:
+        pass
+    first, second = (stored(tmp_path / name)["average"] for name in ("whole", "stopped"))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    assert "loss.segmentation.teacher" in (tmp_path / "whole/log.csv").read_text().splitlines()[0]
+    assert run(road, tmp_path / "alone", *taught[:4]) == train.DONE
+    assert not torch.equal(stored(tmp_path / "alone")["average"]["conv1.weight"], first["conv1.weight"])
+    args = train.parse([str(CONFIGS / "camvid.toml"), "--data", str(road), "--work", str(tmp_path / "new"), *taught])
+    args.set = [*SMALL, "finetune.distill=2.0"]
+    course = train.prepare(args)
+    before = {name: value.clone() for name, value in course.teacher.state_dict().items()}
+    assert all(torch.equal(before[name], value) for name, value in stored(dense)["average"].items())
+    course.take_step()
+    assert all(torch.equal(before[name], value) for name, value in course.teacher.state_dict().items())
+    capsys.readouterr()
+    assert run(road, tmp_path / "none", "--stage", "pag", "--set", "finetune.distill=2.0") == 1
+    assert "finetune.distill needs --start, the dense network that teaches" in capsys.readouterr().err
+
+
+def test_a_budget_of_work_weighs_each_gate_by_its_multiply_adds(road, dense, tmp_path, capsys):
+    gated = ("--stage", "pag", "--rho", "0.5", "--start", str(dense), "--set", 'finetune.budget="work"')
+    assert run(road, tmp_path / "work", *gated, "--export", str(tmp_path / "work.h5")) == train.DONE
+    args = train.parse([str(CONFIGS / "camvid.toml"), "--data", str(road), "--work", str(tmp_path / "again"), *gated])
+    args.set = [*SMALL, 'finetune.budget="work"']
+    course = train.prepare(args)
+    result = pagnp.load(tmp_path / "work.h5")(np.asarray(Image.open(road / "images/val/0.png")))
+    weights, masks = course.budget["weights"], list(result.masks.values())
+    assert sum(w * mask.size for w, mask in zip(weights, masks, strict=True)) == result.macs["gated_dense"]
+    assert sum(w * mask.sum() for w, mask in zip(weights, masks, strict=True)) == result.macs["gated_executed"]
+    with torch.no_grad():
+        for name, gate in gates(course.net).items():
+            gate.conv.weight.zero_()
+            gate.conv.bias.copy_(torch.tensor([0.0, -20.0 if name.startswith("layer4") else 20.0]))
+    loss = course.take_step()["loss.gates"]
+    costs = dict(zip(gates(course.net), map(float.__mul__, weights, pixels_of_gates(course.net)), strict=True))
+    open_ = sum(cost for name, cost in costs.items() if not name.startswith("layer4")) / sum(costs.values())
+    want = 0.5 * np.log(0.5 / open_) + 0.5 * np.log(0.5 / (1 - open_))
+    assert float(loss) == pytest.approx(want, rel=1e-4) and abs(open_ - 0.5) > 0.05
+
+
+def pixels_of_gates(net):
+    return [float(p.numel()) for p in gate_probabilities(net)]
+
+
+def test_a_course_learns_and_its_gates_come_to_their_rate(road, dense, tmp_path):
+    options = ("--set", "finetune.epochs=60", "--set", "finetune.lr=3e-3", "--set", "finetune.noisy=0.3", "--bf16")
+    assert run(road, tmp_path, "--stage", "pag", "--rho", "0.4", "--start", str(dense), *options) == train.DONE
+    rows = list(csv.DictReader((tmp_path / "log.csv").open()))
+    first, last = float(rows[0]["loss.segmentation"]), float(rows[-1]["loss.segmentation"])
+    assert last < 0.8 * first  # means of 50 steps, and of the 10 after them
+    assert 0.2 < float(rows[-1]["keep"]) < 0.65 and float(rows[-1]["loss.gates"]) < float(rows[0]["loss.gates"]) / 2
+
+
+def test_bfloat16_ends_before_the_course_does(road, dense, tmp_path, monkeypatch):
+    seen = []
+    options = ("--stage", "pag", "--start", str(dense), "--set", "finetune.epochs=10", "--set", "finetune.exact=0.3")
+    real = course_module.task_losses
+
+    def watched(outputs, *rest):
+        seen.append(outputs["segmentation"].dtype)
+        return real(outputs, *rest)
+
+    monkeypatch.setattr(course_module, "task_losses", watched)
+    assert run(road, tmp_path, *options, "--bf16") == train.DONE
+    assert seen == [torch.bfloat16] * 7 + [torch.float32] * 3
+    assert all(v.dtype != torch.bfloat16 for v in stored(tmp_path)["average"].values())
+
+
+def test_a_course_goes_on_only_as_it_began(road, dense, tmp_path, capsys):
+    pag = ("--stage", "pag", "--start", str(dense), "--set", "finetune.distill=1.0")
+    assert run(road, tmp_path / "a", *pag, "--bf16", "--stop-after", "0") == train.STOPPED
+    assert run(road, tmp_path / "a", *pag) == 1
+    assert "a course whose bf16 was True, now False" in capsys.readouterr().err
+    assert run(road, tmp_path / "other", "--seed", "1") == train.DONE
+    other = ("--stage", "pag", "--start", str(tmp_path / "other"), "--set", "finetune.distill=1.0", "--bf16")
+    assert run(road, tmp_path / "a", *other) == 1
+    assert "a course whose teacher was " in capsys.readouterr().err
+    assert run(road, tmp_path / "a", *pag, "--evaluate", "val") == train.DONE
+    assert "segmentation.miou" in capsys.readouterr().out
+    assert run(road, tmp_path / "a", *pag, "--evaluate", "val", "--export", str(tmp_path / "m.h5")) == 1
+    assert "m.h5: the course is at step 1 of 2" in capsys.readouterr().err and not (tmp_path / "m.h5").exists()
+
+
+def test_a_teacher_must_have_learned(road, dense, tmp_path, capsys):
+    taught = ("--stage", "pag", "--set", "finetune.distill=2.0", "--start")
+    head = ("--set", "heads.segmentation.hidden=[16, 64]")
+    assert run(road, tmp_path / "pag", *taught, str(dense), *head) == 1
+    assert "which begin with random weights; a teacher must have learned all" in capsys.readouterr().err
 
 
 POOL = 'network.multipool={block="layer4.1", rates=[0, 1, 4], mode="%s", hidden=[8, 8]}'
@@ -204,48 +295,6 @@ def test_a_wrong_start_is_refused(road, dense, tmp_path, capsys):
     assert "not the weights of this network: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.toml")), ids=lambda path: path.stem)
-def test_configs_are_complete(path):
-    config = load(path)
-    assert set(config.stages) == {"dense", "finetune"} and config.heads
-    for name, stage in config.stages.items():
-        assert plan(0.0, stage, name == "finetune").lr < stage.lr and plan(1.0, stage, True).mode == "hard"
-
-
-def test_slips_in_a_config_are_errors(tmp_path):
-    for text, message in (
-        ('dataset = "camvit"', "choose one of camvid, bsds, rooms"),
-        ('dataset = "camvid"\n[network]\nwidht = 1', r"\[network\] has no widht"),
-        ('dataset = "camvid"\n[augment]\ncrop=[8, 8]\n[dense]\nepochs = 1', r"\[dense\] .*missing.*'lr'"),
-    ):
-        (tmp_path / "c.toml").write_text(text)
-        with pytest.raises(DataError, match=message):
-            load(tmp_path / "c.toml")
-    with pytest.raises(DataError, match="--set network.width=wide: wide is no TOML value"):
-        load(CONFIGS / "camvid.toml", ["network.width=wide"])
-
-
-def test_values_of_another_kind_are_errors():
-    for change, message in (
-        ("network.truncate=1.5", r"\[network\] truncate = 1.5; need int"),
-        ('dense.lr="fast"', r"\[dense\] lr = 'fast'; need float"),
-        ("dense.epochs=0", "epochs = 0; need more than 0"),
-        ('dense.schedule="cosinus"', "schedule = 'cosinus'; choose cosine or poly"),
-        ("augment.crop=[8]", r"crop = \(8,\); need tuple"),
-        ("dense.lr.x=1", "dense.lr is no table"),
-        ("network=3", r"network = 3; need a table \[network\]"),
-        ("heads=3", r"heads = 3; need a table \[heads\]"),
-        ("heads.segmentation=3", r"heads.segmentation = 3; need a table"),
-        ("augment.scale=[0.0, 1.0]", r"scale = \(0.0, 1.0\); need more than 0"),
-        ("dense.weights={depth=1.0}", r"\[dense\] weights: there is no head depth"),
-        ('heads.n={task="normals"}', "turns pictures, but not the normals in them"),
-        ('train_split="test"', "train_split = 'test'; choose train or trainval, never the test"),
-    ):
-        with pytest.raises(DataError, match=message):
-            load(CONFIGS / "camvid.toml", [change])
-    assert load(CONFIGS / "camvid.toml", ["dense.lr=1"]).stages["dense"].lr == 1
-
-
 def test_a_course_does_not_go_on_with_other_settings(road, dense, tmp_path, capsys):
     work = tmp_path / "pag"
     rate = ("--stage", "pag", "--start", str(dense), "--rho", "0.5")
@@ -275,6 +324,18 @@ def test_what_cannot_end_well_does_not_begin(road, dense, tmp_path, capsys):
         (("--export", str(tmp_path / "no/m.h5")), "--export .*/no/m.h5: there is no folder"),
         (("--export", str(tmp_path)), "--export .*: need the name of a file"),
         (("--device", "abacus"), "--device abacus: torch does not see it"),
+        (("--device", "cuda:99"), "--device cuda:99: torch does not see it"),
+        (("--rho", "0.5"), "--rho 0.5: stage dense has no gates"),
+        (("--stage", "pag", "--rho", "2"), r"\[finetune\] rho = 2.0; need 0 to 1"),
+        (
+            ("--set", 'dense.optimizer="sgd"', "--set", "dense.momentum=0.0"),
+            "momentum = 0; optimizer sgd is Nesterov's",
+        ),
+        (("--stage", "skip", "--set", "finetune.batch=1"), "finetune.batch = 1: the gates of stage skip"),
+        (
+            ("--stage", "skip", "--set", POOL % "hard", "--set", 'finetune.budget="work"'),
+            "budget = work is for stage pag",
+        ),
         (("--stage", "pag", "--start", str(file.parent)), "checkpoint.pt"),
     ):
         assert run(road, tmp_path / "work", *more) == 1
@@ -286,103 +347,3 @@ def test_what_cannot_end_well_does_not_begin(road, dense, tmp_path, capsys):
     capsys.readouterr()
     assert run(road, tmp_path / "work") == 1
     assert "checkpoint.pt: is damaged or no checkpoint" in capsys.readouterr().err
-
-
-def test_the_temperature_falls_and_the_pressure_grows():
-    stage = Stage(epochs=1, lr=1.0, open=0.1, noisy=0.6, temperature=(1.0, 0.01), sparsity=2.0, warmup=0.0)
-    plans = [plan(p, stage, True) for p in (0.05, 0.1, 0.35, 0.599, 0.6, 1.0)]
-    assert [p.mode for p in plans] == ["open", *["gumbel_hard"] * 3, "hard", "hard"]
-    np.testing.assert_allclose([p.temperature for p in plans[1:4]], [1, 0.1, 0.01], rtol=0.02)
-    assert [p.sparsity for p in plans] == [0, 0, 2, 2, 2, 2]
-    assert plan(0.35, stage, False).mode == "open"
-    poly = Stage(epochs=1, lr=1.0, schedule="poly", warmup=0.0)
-    assert learning_rate(0.5, poly) == pytest.approx(0.5**0.9) and learning_rate(0.5, stage) == pytest.approx(0.5)
-
-
-def a_scene(h=24, w=32):
-    labels = (torch.arange(w) // 8).expand(h, w).to(torch.uint8)
-    boundary = torch.zeros(h, w)
-    boundary[:, 7::8] = 0.6
-    normals = torch.nn.functional.normalize(torch.randn(3, h, w, generator=torch.Generator().manual_seed(3)), dim=0)
-    depth = torch.linspace(1, 4, h * w).view(h, w)
-    return {"image": torch.zeros(3, h, w), "labels": labels, "boundary": boundary, "depth": depth, "normals": normals}
-
-
-TASKS = {"seg": "segmentation", "edge": "boundary", "far": "depth", "turn": "normals"}
-
-
-def answers(scene):
-    """The logits that say what the truth says."""
-    return {
-        "seg": 20 * torch.nn.functional.one_hot(scene["labels"].long(), 4).permute(2, 0, 1)[None].float(),
-        "edge": (20 * (scene["boundary"] > 0).float() - 10)[None, None],
-        "far": scene["depth"].log()[None, None],
-        "turn": 3 * scene["normals"][None],
-    }
-
-
-def test_true_answers_have_no_loss_and_full_scores():
-    scene = a_scene()
-    batch = {name: value[None] for name, value in scene.items()} | {"inside": torch.ones(1, 24, 32, dtype=torch.bool)}
-    losses = task_losses(answers(scene), TASKS, batch, Stage(epochs=1, lr=1.0), None)
-    assert losses["seg"] < 1e-6 and losses["edge"] < 1e-3 and losses["far"] < 1e-9 and losses["turn"] < 0.01
-    scores = Scores(TASKS, 4)
-    scores.add(answers(scene), scene)
-    found = scores.result()
-    assert found["seg.miou"] == found["seg.accuracy"] == found["far.delta"] == found["turn.in11"] == 1
-    assert found["edge.quick_f"] == 1 and found["far.abs_rel"] < 1e-6 and found["turn.degrees"] < 0.1
-
-
-def test_lovasz_of_hard_answers_is_one_minus_iou():
-    scene = a_scene()
-    logits, labels = answers(scene)["seg"], scene["labels"][None].clone()
-    assert lovasz_softmax(logits, labels, IGNORE) < 1e-6
-    logits[..., :4] = torch.tensor([0.0, 20, 0, 0]).view(1, 4, 1, 1)  # half of class 0 called class 1
-    want = 1 - np.mean([1 / 2, 2 / 3, 1, 1])
-    assert lovasz_softmax(logits, labels, IGNORE) == pytest.approx(want, abs=1e-5)
-    labels[..., :4] = IGNORE
-    assert lovasz_softmax(logits, labels, IGNORE) < 1e-6
-    assert lovasz_softmax(logits, torch.full_like(labels, IGNORE), IGNORE) == 0
-
-
-def test_scores_of_known_errors():
-    scene, scores = a_scene(), Scores(TASKS, 4)
-    wrong = answers(scene)
-    wrong["seg"][..., :4] = torch.tensor([0.0, 20, 0, 0]).view(1, 4, 1, 1)  # half of class 0 called class 1
-    wrong["far"] = wrong["far"] + np.log(1.1)
-    wrong["turn"] = -wrong["turn"]
-    wrong["edge"][:] = -10
-    wrong["edge"][..., 7] = 10  # one of four lines found
-    scores.add(wrong, scene)
-    found = scores.result()
-    assert [found[f"seg.iou{k}"] for k in range(4)] == pytest.approx([1 / 2, 2 / 3, 1, 1])
-    assert found["far.abs_rel"] == pytest.approx(0.1, abs=1e-5) and found["turn.degrees"] > 179
-    assert found["edge.quick_f"] == pytest.approx(2 * 0.25 / 1.25, abs=1e-6)
-
-
-def test_class_weights_leave_the_mean_weight_of_a_pixel_at_one():
-    class Two:
-        def __len__(self):
-            return 2
-
-        def __getitem__(self, k):
-            return {"labels": torch.tensor([[0, 0, 0, 1, 255]], dtype=torch.uint8)}
-
-    weight = class_weights(Two(), 2, 0.5)
-    assert float(weight @ torch.tensor([0.75, 0.25])) == pytest.approx(1) and float(
-        weight[1] / weight[0]
-    ) == pytest.approx(3**0.5)
-    assert class_weights(Two(), 2, 0.0) is None
-
-
-def test_a_log_drops_what_came_after_the_checkpoint(tmp_path):
-    log = Log(tmp_path / "log.csv", 0)
-    for step in (50, 100, 150):
-        log.add({"step": step, "loss": step / 8})
-    again = Log(tmp_path / "log.csv", 100)
-    again.add({"step": 150, "loss": 0.5})
-    assert (tmp_path / "log.csv").read_text().split() == ["step,loss", "50,6.25", "100,12.5", "150,0.5"]
-    (tmp_path / "log.csv").write_text("other,columns\nno number,0\n")  # of no course, or cut off by a full disk
-    Log(tmp_path / "log.csv", 100).add({"step": 150, "loss": 0.5})
-    assert (tmp_path / "log.csv").read_text().split() == ["step,loss", "150,0.5"]
-    assert duration(61) == "1m01" and duration(7500) == "2h05"

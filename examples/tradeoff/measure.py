@@ -24,6 +24,8 @@ from pagnp.files import write_atomic
 from pagnp.modelfile import model_hash
 from pagnp.types import Json
 
+ENTRY = {"hash", "split", "settings", "heads", "work"}  # of a row in the JSON file
+
 
 @dataclass(frozen=True)
 class Row:
@@ -61,6 +63,8 @@ def load_family(path: Path) -> Family:
             entry["name"]: [Row(name, budget) for name in entry["models"] for budget in entry.get("budgets", [None])]
             for entry in tables.pop("series")
         }
+        if not all(series.values()) or not series:
+            raise ValueError("a series without models")
         return Family(series=series, **{"thresholds": 99, "plot_from": 0.0, **tables})
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: is no family of models ({error}); see camvid.toml beside measure.py") from error
@@ -70,7 +74,10 @@ def load_known(path: Path) -> dict[str, Json]:
     """Read what was measured."""
     try:
         known: dict[str, Json] = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+        for entry in known.values():
+            if not ENTRY <= set(entry):
+                raise ValueError("an entry without " + ", ".join(sorted(ENTRY - set(entry))))
+    except (ValueError, AttributeError, TypeError) as error:
         raise UsageError(f"{path}: is not what measure.py writes ({error}); remove it or name another one") from error
     return known
 

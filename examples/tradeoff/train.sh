@@ -15,6 +15,10 @@ bsds) crop='[176, 176]' ;;
 esac
 mkdir -p "$models"
 
+failed() { # CODE of train.py
+    [ "$1" -eq 3 ] && echo "stopped; the same command goes on" >&2 || tail -n 3 "$models/$name.log" >&2
+    exit "$1"
+}
 course() { # NAME STAGE MORE...: a course until its end, and its model file
     name=$1 stage=$2
     shift 2
@@ -22,7 +26,7 @@ course() { # NAME STAGE MORE...: a course until its end, and its model file
     echo "$name"
     "${PYTHON:-python}" "$examples/train.py" "$examples/configs/$task.toml" --data "$data" --start "$dense" \
         --work "$models/runs/$name" --stage "$stage" --set "augment.crop=$crop" --bf16 --in-memory \
-        --export "$models/$name.h5" "$@" >> "$models/$name.log" 2>&1 || { tail -n 3 "$models/$name.log" >&2; exit 1; }
+        --export "$models/$name.h5" "$@" >> "$models/$name.log" 2>&1 || failed $?
 }
 pool() { # STAGE-OF-THE-PAPER BLOCK MODE
     name=$1 block=$2 mode=$3

@@ -1,6 +1,7 @@
 """Read a course's TOML file; every key is checked, so that a slip of the pen is an error and not a default."""
 
 import json
+import math
 import tomllib
 import types
 import typing
@@ -9,13 +10,22 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pagnp.evaluate.groundtruth import TRUTH
+from pagnp.torch.losses import SPARSITY_FORMS
+
 from .augment import Augment
 from .dataset import DataError
 
 DATASETS = ("camvid", "bsds", "rooms")
 SPLITS = ("train", "trainval")  # that a network may be trained on
 TABLES = ("dense", "finetune")
-CHOICES = {"schedule": ("cosine", "poly"), "optimizer": ("adamw", "sgd")}
+CHOICES = {
+    "schedule": ("cosine", "poly"),
+    "optimizer": ("adamw", "sgd"),
+    "budget": ("gate", "work"),
+    "sparsity_form": SPARSITY_FORMS,
+}
+TRUTHS = {"camvid": ("segmentation",), "bsds": ("boundary",), "rooms": tuple(TRUTH)}  # tasks that a set can teach
 POSITIVE = (
     "epochs",
     "batch",
@@ -28,7 +38,20 @@ POSITIVE = (
     "crop",
     "scale",
     "temperature",
+    "clip",
 )
+NOT_NEGATIVE = (
+    "decay",
+    "momentum",
+    "class_weight_power",
+    "lovasz",
+    "distill",
+    "sparsity",
+    "degrees",
+    "truncate",
+    "res6",
+)
+SHARES = ("warmup", "ema", "boundary_threshold", "rho", "open", "noisy", "exact")  # 0..1
 # Stages but the first start from a dense network and share one budget of training, so that their ends compare.
 STAGES = {"dense": "dense"} | dict.fromkeys(("pag", "skip", "truncate", "multipool", "same"), "finetune")
 
@@ -61,11 +84,13 @@ class Stage:
     ema          memory of the running average of the weights, which is what is scored and exported
     weights      of the heads' losses, 1 where not given
     lovasz       weight of a segmentation head's Lovasz-Softmax loss beside its cross-entropy
+    distill      weight of what sets a head's answers apart from those of the dense network that the course starts from
     boundary_threshold  share of the annotators from which a pixel is a boundary; below it and above 0 it is ignored
     open, noisy  shares of the course with all gates open, then with Gumbel noise; the rest has plain hard gates
     temperature  of the noise, from the first to the second, geometrically
     sparsity     weight of the gates' loss, form "kl", "kl_doubled" or "mild"
     rho          target share of computed pixels
+    budget       "gate": every gate is to meet rho; "work": their multiply-adds together, so cheap gates may stay open
     exact        with bfloat16: the last share that is computed in float32, as inference does
     """
 
@@ -81,6 +106,7 @@ class Stage:
     ema: float = 0.998
     class_weight_power: float = 0.0
     lovasz: float = 0.0
+    distill: float = 0.0
     boundary_threshold: float = 0.3
     weights: dict[str, float] = field(default_factory=dict)
     rho: float = 0.7
@@ -89,6 +115,7 @@ class Stage:
     temperature: tuple[float, float] = (1.0, 0.1)
     sparsity: float = 0.5
     sparsity_form: str = "kl"
+    budget: str = "gate"
     exact: float = 0.1
 
 
@@ -158,11 +185,19 @@ def parse(tables: dict[str, Any], path: Path) -> Config:
 
 
 def check_heads(config: Config, path: Path) -> None:
-    """Raise DataError where a Stage weighs a head that is not there, or the augmentation would make a truth wrong."""
+    """Raise DataError where heads, weights, truths and augmentation do not go together."""
     for name, stage in config.stages.items():
         unknown = set(stage.weights) - set(config.heads)
         if unknown:
             raise DataError(f"{path}: [{name}] weights: there is no head {', '.join(sorted(unknown))}")
+        if stage.optimizer == "sgd" and not stage.momentum:
+            raise DataError(f"{path}: [{name}] momentum = 0; optimizer sgd is Nesterov's, which needs more than 0")
+    for name, head in config.heads.items():
+        if head.get("task") not in TRUTHS[config.dataset]:
+            raise DataError(
+                f"{path}: [heads.{name}] task = {head.get('task')!r}; {config.dataset} has truths for "
+                f"{', '.join(TRUTHS[config.dataset])}"
+            )
     how, tasks = config.augment, {head.get("task") for head in config.heads.values()}
     if "normals" in tasks and (how.degrees or how.quarters):
         raise DataError(
@@ -182,8 +217,15 @@ def table_of(kind, tables, name, path):
             raise DataError(f"{path}: [{name}] {key} = {value!r}; need {getattr(wanted[key], '__name__', wanted[key])}")
         if key in CHOICES and value not in CHOICES[key]:
             raise DataError(f"{path}: [{name}] {key} = {value!r}; choose {' or '.join(CHOICES[key])}")
-        if key in POSITIVE and not all(one > 0 for one in (value if isinstance(value, tuple) else (value,))):
+        every = value if isinstance(value, tuple) else (value,)
+        if key in POSITIVE and not all(0 < one < math.inf for one in every):
             raise DataError(f"{path}: [{name}] {key} = {value!r}; need more than 0")
+        if key in NOT_NEGATIVE and not 0 <= value < math.inf:
+            raise DataError(f"{path}: [{name}] {key} = {value!r}; need 0 or more")
+        if key in SHARES and not 0 <= value <= 1:
+            raise DataError(f"{path}: [{name}] {key} = {value!r}; need 0 to 1")
+        if key == "scale" and value[0] > value[1]:
+            raise DataError(f"{path}: [{name}] scale = {value!r}; need the smaller one first")
     try:
         return kind(**table)
     except TypeError as error:
@@ -197,6 +239,9 @@ def fits(value: Any, kind: Any) -> bool:
     if typing.get_origin(kind) is tuple:
         inner = typing.get_args(kind)
         return isinstance(value, tuple) and len(value) == len(inner) and all(map(fits, value, inner))
+    if typing.get_origin(kind) is dict:
+        inner = typing.get_args(kind)[1]
+        return isinstance(value, dict) and all(fits(one, inner) for one in value.values())
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         return any(fits(value, one) for one in typing.get_args(kind))
     if kind in (int, float):

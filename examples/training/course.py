@@ -1,14 +1,17 @@
 """A course of training in progress: what a step does, what a checkpoint holds, how far it has come.
 
-A step depends on the state and the step's number alone (its batch and its noise are seeded by both), so a course that
-was stopped and taken up again ends with the same bits as one that ran through, on the same machine and threads.
+A step depends on the state and the step's number alone (its batch and its noise are seeded by both), so on a CPU a
+course that was stopped and taken up again ends with the same bits as one that ran through, on the same machine and
+threads. On a GPU it does not: some of torch's gradients there add up in the order in which threads come.
 """
 
 import copy
+import hashlib
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +24,7 @@ from .config import STAGES, Config, changed, settings
 from .dataset import DataError, Dataset
 from .networks import build, decides, read_checkpoint, start_from
 from .schedule import plan
-from .tasks import Scores, class_weights, task_losses
+from .tasks import Scores, class_weights, task_losses, teacher_losses
 
 
 class Course:
@@ -52,8 +55,12 @@ class Course:
             weights = class_weights(data, self.classes, self.stage.class_weight_power)
             self.class_weights = None if weights is None else weights.to(device)
         self.step, self.seconds = 0, 0.0
+        self.teacher: torch.nn.Module | None = None
         self.pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.decides = decides(config, stage)
+        self.budget = {}
+        if stage == "pag" and self.stage.budget == "work":
+            self.budget = {"budget": "global", "weights": macs_a_pixel(self.net)}
         self.batches: Iterator[dict[str, torch.Tensor]] | None = None
         self.steps = self.stage.epochs * steps_of_epoch(data, self.stage.batch)
 
@@ -62,6 +69,24 @@ class Course:
         notes = start_from(self.net, path, self.config, self.name)
         self.average.load_state_dict(self.net.state_dict())
         return notes
+
+    def learn_from(self, path: Path) -> None:
+        """Take the dense network of a finished course for the teacher of `distill`; it is no part of the checkpoint.
+
+        Raises: DataError where it has not learned all heads, or is not at its end.
+        """
+        self.teacher = build(self.config, "same")
+        notes = start_from(self.teacher, path, self.config, "same")
+        if notes:
+            raise DataError(f"{notes[0]}; a teacher must have learned all that it teaches")
+        self.teacher = self.teacher.to(self.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+
+    def settings(self) -> dict[str, Any]:
+        """Return {name: value} of what the course depends on, but for the weights that it starts from."""
+        found = settings(self.config, STAGES[self.name]) | {"bf16": self.bf16}
+        if self.teacher is not None:
+            found["teacher"] = weights_digest(self.teacher)
+        return found
 
     @property
     def progress(self) -> float:
@@ -77,20 +102,20 @@ class Course:
             "seconds": self.seconds,
             "seed": self.seed,
             "stage": self.name,
-            "config": settings(self.config, STAGES[self.name]),
+            "config": self.settings(),
         }
         partial = path.with_name(f"{path.name}.part")
         torch.save(state, partial)
         os.replace(partial, path)
 
     def load(self, path: Path, to_train: bool = True) -> None:
-        """Go on from a checkpoint of this very course; not `to_train`: its network is all that has to be the same."""
+        """Go on from a checkpoint of this very course; not `to_train`: other settings of the training do not matter."""
         state = read_checkpoint(path, self.device)
         for name, mine in (("steps", self.steps), ("seed", self.seed), ("stage", self.name)):
             if state[name] != mine:
                 raise DataError(f"{path}: a course with {name} {state[name]}, not {mine}; choose another --work")
         # Checkpoints of old do not tell their settings.
-        other = changed(state.get("config", {}), settings(self.config, STAGES[self.name]))
+        other = changed(state.get("config", {}), self.settings())
         if other and to_train:
             raise DataError(f"{path}: a course whose {'; '.join(other)}; go on with its own, or choose another --work")
         try:
@@ -126,10 +151,13 @@ class Course:
         images = normalise(batch["image"]).to(memory_format=torch.channels_last)
         with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16 and self.progress < 1 - stage.exact):
             outputs = self.net(images)
+            taught = None if self.teacher is None else self.teacher(images)
         losses = task_losses(outputs, self.tasks, batch, stage, self.class_weights)
+        if taught is not None:
+            losses |= teacher_losses(outputs, taught, self.tasks)
         loss = sum(loss_weight(name, stage) * value for name, value in losses.items())
         if gates(self.net):
-            losses["gates"] = sparsity_loss(kept_maps(self.net), stage.rho, stage.sparsity_form)
+            losses["gates"] = sparsity_loss(kept_maps(self.net), stage.rho, stage.sparsity_form, **self.budget)
             loss = loss + now.sparsity * losses["gates"]
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -177,9 +205,17 @@ class Course:
 
 
 def loss_weight(name, stage):
-    """Return the weight of a head's loss, or of "head.lovasz"."""
-    head, dot, _ = name.partition(".")
-    return stage.weights.get(head, 1.0) * (stage.lovasz if dot else 1.0)
+    """Return the weight of a head's loss, or of "head.lovasz" or "head.teacher"."""
+    head, _, part = name.partition(".")
+    return stage.weights.get(head, 1.0) * {"": 1.0, "lovasz": stage.lovasz, "teacher": stage.distill}[part]
+
+
+def weights_digest(net):
+    """Return a SHA-256 of all weights and statistics of a network."""
+    whole = hashlib.sha256()
+    for value in net.state_dict().values():
+        whole.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return whole.hexdigest()
 
 
 def cropped(logits, size, padded):
@@ -199,9 +235,17 @@ def set_train_mode(net, mode):
 
 
 def kept_maps(net):
-    """Return each gate's P(compute), half soft and half as inference decides, so that both shares meet the target."""
+    """Return each gate's P(compute), half soft and half as inference decides.
+
+    So it is the mean of both shares that meets the target. A gate that is not sure (soft .6) may compute more (.8).
+    """
     maps = [p.float() for p in gate_probabilities(net)]
     return [p - 0.5 * p.detach() + 0.5 * (p.detach() > 0.5).float() for p in maps]
+
+
+def macs_a_pixel(net):
+    """Return, for each gate, the multiply-adds of a pixel that it lets through: those of its block's 3x3."""
+    return [float(net.get_submodule(name.rpartition(".")[0]).conv2.weight.numel()) for name in gates(net)]
 
 
 def make_optimizer(net, stage):
@@ -211,6 +255,4 @@ def make_optimizer(net, stage):
     groups = [{"params": decaying, "weight_decay": stage.decay}, {"params": free, "weight_decay": 0.0}]
     if stage.optimizer == "sgd":
         return torch.optim.SGD(groups, lr=stage.lr, momentum=stage.momentum, nesterov=True)
-    if stage.optimizer != "adamw":
-        raise DataError(f"optimizer {stage.optimizer!r} is unknown; choose adamw or sgd")
     return torch.optim.AdamW(groups, lr=stage.lr, fused=next(net.parameters()).is_cuda)

@@ -6,13 +6,13 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from pagnp.evaluate.groundtruth import TRUTH
 from pagnp.torch.losses import boundary_loss, depth_loss, normals_loss, segmentation_loss, upsample
 
 from .config import Stage
 from .dataset import IGNORE, Dataset
 from .lovasz import lovasz_softmax
 
-TRUTH = {"segmentation": "labels", "boundary": "boundary", "depth": "depth", "normals": "normals"}
 SMALL_ERRORS = (11.25, 22.5, 30.0)  # degrees; Fouhey et al. 2013
 TOLERANCE = 3  # pixels, of the quick boundary score
 
@@ -48,6 +48,35 @@ def task_losses(
     return losses
 
 
+def teacher_losses(
+    outputs: Mapping[str, torch.Tensor], taught: Mapping[str, torch.Tensor], tasks: Mapping[str, str]
+) -> dict[str, torch.Tensor]:
+    """Return {head.teacher: how far its answers are from the teacher's}, at the heads' own resolution.
+
+    Hinton et al. 2015, at temperature 1: the divergence from the teacher's probabilities for classes and boundaries
+    (for boundaries by the factor of `task_losses`), squared error of the log depth, 1 - cosine of normals.
+    """
+    losses = {}
+    for head, task in tasks.items():
+        mine, other = outputs[head].float(), taught[head].float()
+        if task == "segmentation":
+            apart = divergence(functional.log_softmax(mine, 1), functional.log_softmax(other, 1))
+        elif task == "depth":
+            apart = (mine - other).square().mean()
+        elif task == "normals":
+            apart = (1 - functional.cosine_similarity(mine, other)).mean()
+        else:
+            both = [functional.logsigmoid(torch.cat((logits, -logits), 1)) for logits in (mine, other)]
+            apart = 10 * divergence(*both)
+        losses[f"{head}.teacher"] = apart
+    return losses
+
+
+def divergence(mine, other):
+    """Return the mean Kullback-Leibler divergence of log probabilities (n, k, h, w) from those of the teacher."""
+    return functional.kl_div(mine, other, reduction="none", log_target=True).sum(1).mean()
+
+
 def class_weights(data: Dataset, classes: int, power: float) -> torch.Tensor | None:
     """Weigh classes by their share of the pixels to the power of -`power`; the mean weight of a pixel is 1."""
     if not power:
@@ -65,8 +94,8 @@ class Scores:
 
     def __init__(self, tasks: Mapping[str, str], classes: int) -> None:
         self.tasks, self.classes = tasks, classes
-        self.matrix = np.zeros((classes, classes), np.int64)
-        self.boundary = np.zeros((4, 99))
+        self.matrices = {head: np.zeros((classes, classes), np.int64) for head in tasks}
+        self.boundaries = {head: np.zeros((4, 99)) for head in tasks}
         self.sums: dict[str, list[float]] = {}
 
     def add(self, outputs: Mapping[str, torch.Tensor], scene: Mapping[str, torch.Tensor]) -> None:
@@ -79,7 +108,8 @@ class Scores:
     def add_segmentation(self, head, logits, labels):
         known = labels != IGNORE
         pairs = labels[known].long() * self.classes + logits.argmax(0)[known]
-        self.matrix += np.bincount(pairs.numpy(), minlength=self.matrix.size).reshape(self.matrix.shape)
+        matrix = self.matrices[head]
+        matrix += np.bincount(pairs.numpy(), minlength=matrix.size).reshape(matrix.shape)
 
     def add_boundary(self, head, logits, truth):
         """Count with a tolerance but without one-to-one matching: a quick stand-in for ODS, and above it."""
@@ -89,8 +119,8 @@ class Scores:
         edges = torch.linspace(0.01, 0.99, 99)
         for row, values in enumerate((p[0][near_truth], p[0], near_p[marked])):
             found = torch.bucketize(values.flatten(), edges, right=True)
-            self.boundary[row] += np.bincount(found.numpy(), minlength=100)[::-1].cumsum()[::-1][1:]
-        self.boundary[3] += int(marked.sum())
+            self.boundaries[head][row] += np.bincount(found.numpy(), minlength=100)[::-1].cumsum()[::-1][1:]
+        self.boundaries[head][3] += int(marked.sum())
 
     def add_depth(self, head, logits, truth):
         found = torch.exp(logits[0])[truth > 0].double()
@@ -110,13 +140,14 @@ class Scores:
         out = {}
         for head, task in self.tasks.items():
             if task == "segmentation":
-                hit = np.diag(self.matrix)
-                union = self.matrix.sum(0) + self.matrix.sum(1) - hit
+                matrix = self.matrices[head]
+                hit = np.diag(matrix)
+                union = matrix.sum(0) + matrix.sum(1) - hit
                 iou = np.where(union > 0, hit / np.maximum(union, 1), np.nan)
-                out |= {f"{head}.miou": np.nanmean(iou), f"{head}.accuracy": hit.sum() / self.matrix.sum()}
+                out |= {f"{head}.miou": np.nanmean(iou), f"{head}.accuracy": hit.sum() / matrix.sum()}
                 out |= {f"{head}.iou{k}": value for k, value in enumerate(iou)}
             elif task == "boundary":
-                right, found, recalled, marked = self.boundary
+                right, found, recalled, marked = self.boundaries[head]
                 precision, recall = right / np.maximum(found, 1), recalled / np.maximum(marked, 1)
                 f = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
                 out |= {f"{head}.quick_f": f.max(), f"{head}.threshold": 0.01 * (1 + f.argmax())}

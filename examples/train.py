@@ -87,7 +87,8 @@ def positive(text):
 def check(args):
     """Raise an error, before hours of work, where the device or the file of --export cannot be had."""
     try:
-        torch.zeros(1, device=args.device)
+        if torch.zeros(1, device=args.device).device.type not in ("cpu", "cuda"):
+            raise RuntimeError("of another kind")
     except (RuntimeError, AssertionError) as error:  # the latter of a torch without CUDA
         message = f"--device {args.device}: torch does not see it; give cpu, or cuda where there is a GPU"
         raise DataError(message) from error
@@ -185,10 +186,9 @@ def main(arguments=None):
         course = prepare(args)
         val = READERS[course.config.dataset](args.data, args.evaluate or "val")
         if args.evaluate:
-            show(course.score(val), course)
-            finished = course.step == course.steps
-            if args.export and not finished:
+            if args.export and course.step < course.steps:
                 raise DataError(f"--export {args.export}: the course is at step {course.step} of {course.steps}")
+            show(course.score(val), course)
             finished = True
         else:
             size = sum(p.numel() for p in course.net.parameters()) / 1e6

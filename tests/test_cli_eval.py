@@ -150,6 +150,17 @@ def test_a_csv_that_cannot_be_written_takes_no_scores_along(call, monkeypatch):
     assert code != 0 and "digest: " in out and "no space" in err
 
 
+def test_a_reader_who_is_gone_takes_no_csv_along(call, monkeypatch, tmp_path):
+    from pagnp.cli import eval as eval_command
+
+    def gone(_):
+        raise BrokenPipeError
+
+    monkeypatch.setattr(eval_command, "emit", gone)
+    assert call(EVAL + " --limit 1 --csv s.csv")[0] != 0
+    assert (tmp_path / "s.csv").read_text().startswith("image,head,metric,value\n")
+
+
 def test_backends_threads_and_dense_agree(call):
     def scores(more):
         found = json.loads(call(EVAL + " --json --limit 2" + more)[1])
@@ -224,8 +235,8 @@ BAD = [
     (EVAL + " --csv {d}/nowhere/s.csv", 2, "there is no folder"),
     (EVAL + " --humans", 2, "--humans scores annotators, not a model"),
     ("eval {d}/plain --humans --flip", 2, "--humans scores annotators, not a model; leave out --flip"),
-    (EVAL + " --csv {d}/m.h5 --overwrite", 2, "m.h5: is an input, or lies among the ground truth"),
-    (EVAL + " --csv {d}/plain/labels/a.png --overwrite", 2, "a.png: is an input, or lies among the ground truth"),
+    (EVAL + " --csv {d}/m.h5 --overwrite", 2, "m.h5: is the model or part of DATA"),
+    (EVAL + " --csv {d}/plain/labels/a.png --overwrite", 2, "a.png: is the model or part of DATA"),
     (EVAL + " --layout cityscapes", 2, "Invalid value for '--layout'"),
     (EVAL + " --task colour", 2, "Invalid value for '--task'"),
     (EVAL + " --thresholds 0", 2, "Invalid value for '--thresholds'"),

@@ -74,8 +74,15 @@ def test_folders_with_splits(plain):
     for kind in ("images", "labels"):
         (plain / kind / "test").mkdir()
         (plain / kind / "b.png").rename(plain / kind / "test/b.png")
+    (plain / "boundary/test").mkdir()
+    (plain / "boundary/b.png").rename(plain / "boundary/test/b.png")
     truth = open_truth(plain)
-    assert (truth.names, truth.kinds) == (["b"], ("labels",))
+    assert (truth.names, truth.kinds, truth.split) == (["b"], ("labels", "boundary"), "test")
+    assert truth.read("b")["boundary"].shape == (1, *SIZE)
+    (plain / "boundary/test/b.png").unlink()
+    for k in range(2):
+        save(plain / f"boundary/test/b/{k}.png", np.full(SIZE, 255, np.uint8))
+    assert open_truth(plain).read("b")["boundary"].shape == (2, *SIZE)
     with pytest.raises(GroundTruthError, match=r"images/val: no such folder"):
         open_truth(plain, split="val")
 
@@ -104,6 +111,10 @@ BROKEN |= {
     "a truth too many": (lambda d: (d / "images/b.png").unlink(), r"labels/b\.png: has no image"),
     "an array too many": (lambda d: np.save(d / "depth/c.npy", np.ones(SIZE)), r"depth/c\.npy: has no image"),
     "maps too many": (add_maps, r"boundary/c: has no image"),
+    "two boundaries": (
+        lambda d: save(d / "boundary/b/0.png", np.zeros(SIZE, np.uint8)),
+        r"boundary/b: stands beside b\.png; keep one",
+    ),
     "a zip by its start": (
         lambda d: ((d / "depth/a.png").unlink(), (d / "depth/a.npy").write_bytes(b"PK\x03\x04garbage")),
         r"depth/a\.npy: cannot be read",
@@ -166,7 +177,9 @@ def test_camvid_is_known_by_its_classes(plain):
     assert (truth.read("s")["labels"] == 255).all() and truth.split == "test"
     save(plain / "images/test/t.jpg", picture())
     with pytest.raises(GroundTruthError, match=r"labels/test/t.png: no such file"):
-        open_truth(plain).read("t")  # both kinds of images count
+        open_truth(plain)  # both kinds of images count
+    save(plain / "labels/test/t.png", np.zeros(SIZE, np.uint8))
+    assert open_truth(plain).names == ["s", "t"]
     save(plain / "labels/test/u.png", np.zeros(SIZE, np.uint8))
     with pytest.raises(GroundTruthError, match=r"labels/test/u.png: has no image"):
         open_truth(plain)
@@ -192,8 +205,17 @@ def test_bsds(tmp_path):
     with pytest.raises(GroundTruthError, match="8.png: has marks of more than the 9 annotators of index.csv"):
         open_truth(tmp_path).read("test/8")
     write_csv(tmp_path / "index.csv", header, ("8", "test", 10), ("9", "test", 5))
-    with pytest.raises(GroundTruthError, match="images/test/9.jpg: no such file, but index.csv has a row for it"):
+    with pytest.raises(GroundTruthError, match="images/test/9.jpg: no such file; get it again, or correct index.csv"):
         open_truth(tmp_path)
+    save(tmp_path / "images/test/9.jpg", picture())
+    with pytest.raises(GroundTruthError, match="boundaries_bits/test/9.png: no such file; get it again"):
+        open_truth(tmp_path)
+    (tmp_path / "images/test/9.jpg").unlink()
+    write_csv(tmp_path / "index.csv", header, ("8", "test", 10))
+    save(tmp_path / "boundaries_bits/test/9.png", bits)
+    with pytest.raises(GroundTruthError, match="boundaries_bits/test/9.png: has no image"):
+        open_truth(tmp_path)
+    (tmp_path / "boundaries_bits/test/9.png").unlink()
     (tmp_path / "index.csv").write_bytes(b"\xef\xbb\xbfid,split,annotators\n8,test,16\n")  # as spreadsheets save it
     bits[2, 2] = 1 << 15
     save(tmp_path / "boundaries_bits/test/8.png", bits)

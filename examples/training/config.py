@@ -6,7 +6,7 @@ import tomllib
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -257,6 +257,12 @@ def settings(config: Config, table: str) -> dict[str, Any]:
     return dict(json.loads(json.dumps(found)))
 
 
-def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return "key was VALUE, now VALUE" of the settings that differ; what only one of them has says nothing."""
+def changed(old: Mapping[str, Any], new: Mapping[str, Any], table: str) -> list[str]:
+    """Return "key was VALUE, now VALUE" of the settings that differ; what only one of them has says nothing.
+
+    A setting of a Stage that is newer than `old` had its default then.
+    """
+    if old:
+        defaults = {f"{table}.{one.name}": one.default for one in fields(Stage) if one.default is not MISSING}
+        old = {**json.loads(json.dumps(defaults)), **old}
     return [f"{key} was {old[key]!r}, now {new[key]!r}" for key in old if key in new and old[key] != new[key]]

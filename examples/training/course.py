@@ -115,7 +115,7 @@ class Course:
             if state[name] != mine:
                 raise DataError(f"{path}: a course with {name} {state[name]}, not {mine}; choose another --work")
         # Checkpoints of old do not tell their settings.
-        other = changed(state.get("config", {}), self.settings())
+        other = changed(state.get("config", {}), self.settings(), STAGES[self.name])
         if other and to_train:
             raise DataError(f"{path}: a course whose {'; '.join(other)}; go on with its own, or choose another --work")
         try:

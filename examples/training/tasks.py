@@ -54,7 +54,8 @@ def teacher_losses(
     """Return {head.teacher: how far its answers are from the teacher's}, at the heads' own resolution.
 
     Hinton et al. 2015, at temperature 1: the divergence from the teacher's probabilities for classes and boundaries
-    (for boundaries by the factor of `task_losses`), squared error of the log depth, 1 - cosine of normals.
+    (for boundaries by the factor of `task_losses`), squared error of the log depth, 1 - cosine of normals. What lies
+    outside a scene counts, too: both networks see the same there.
     """
     losses = {}
     for head, task in tasks.items():

@@ -77,14 +77,16 @@ def command(weights, arch, truth_folder, layout, split, humans, per_image, as_js
     found = {"data": truth_folder, **found}
     if not per_image:
         found.pop("scenes")
-    if csv_file == "-":
-        emit(eval_report.as_csv(found).rstrip("\n"))
-    else:
-        emit(eval_report.as_json(found) if as_json else eval_report.as_table(found))
-    if csv_file is not None and csv_file != "-":  # last: what was printed is not lost with a full disk
-        from pagnp.files import write_atomic
+    try:  # whichever of both fails, the other is not lost
+        if csv_file == "-":
+            emit(eval_report.as_csv(found).rstrip("\n"))
+        else:
+            emit(eval_report.as_json(found) if as_json else eval_report.as_table(found))
+    finally:
+        if csv_file is not None and csv_file != "-":
+            from pagnp.files import write_atomic
 
-        write_atomic(csv_file, eval_report.as_csv(found).encode("utf-8", "surrogateescape"), overwrite)
+            write_atomic(csv_file, eval_report.as_csv(found).encode("utf-8", "surrogateescape"), overwrite)
 
 
 def check_usage(weights, arch, truth_folder, humans, as_json, csv_file, overwrite, call):
@@ -101,10 +103,11 @@ def check_usage(weights, arch, truth_folder, humans, as_json, csv_file, overwrit
         raise UsageError("eval: --json and --csv - both want stdout; give --csv a file")
     if csv_file is not None and csv_file != "-":
         check_target("eval: --csv", csv_file, overwrite, "scores.csv")
-        target = Path(csv_file).resolve()
+        target, data = Path(csv_file).resolve(), Path(truth_folder).resolve()
         inputs = [Path(name).resolve() for name in (weights, arch) if name]
-        if target in inputs or target.is_relative_to(Path(truth_folder).resolve()):
-            raise UsageError(f"eval: --csv {csv_file}: is an input, or lies among the ground truth; give another name")
+        of_data = target.is_relative_to(data) or target == data.parent / "classes.csv"  # which a panorama reads
+        if target in inputs or of_data and target.exists():
+            raise UsageError(f"eval: --csv {csv_file}: is the model or part of DATA; give another name")
 
 
 def measure_humans(truth, limit, threads):

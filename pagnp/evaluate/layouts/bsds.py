@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pagnp.errors import GroundTruthError
-from pagnp.evaluate.groundtruth import GroundTruth, Scene, read_grey, read_rgb, same_size, stems
+from pagnp.evaluate.groundtruth import GroundTruth, Scene, read_grey, read_rgb, refuse_strays, same_size, stems
 from pagnp.types import Array, Mask
 
 MOST = 16  # annotators: bits of a map
@@ -40,15 +40,16 @@ def open_split(root: Path, split: str) -> GroundTruth:
     """Open "train", "val", "test", or "trainval": the 300 images that the benchmark's rules allow for training."""
     parts = ("train", "val") if split == "trainval" else (split,)
     counts = annotators(root)
-    images = {f"{part}/{stem}": path for part in parts for stem, path in stems(root / "images" / part, ".jpg").items()}
-    listed = {f"{part}/{stem}": root / "images" / part / f"{stem}.jpg" for part, stem in counts if part in parts}
-    for name, path in listed.items():
-        if name not in images:
-            raise GroundTruthError(f"{path}: no such file, but index.csv has a row for it; get the file again")
+    images, maps = _all(root / "images", parts, ".jpg"), _all(root / "boundaries_bits", parts, ".png")
+    listed = [f"{part}/{stem}" for part, stem in counts if part in parts]
+    for folder, suffix, found in (("images", ".jpg", images), ("boundaries_bits", ".png", maps)):
+        for name in (name for name in (*listed, *images) if name not in found):
+            raise GroundTruthError(f"{root / folder / name}{suffix}: no such file; get it again, or correct index.csv")
+    refuse_strays(images, maps)
 
     def read(name: str) -> Scene:
         part, _, stem = name.rpartition("/")  # a --split typed as "test/" has one of its own
-        path = root / "boundaries_bits" / part / f"{stem}.png"
+        path = maps[name]
         if (part, stem) not in counts:
             raise GroundTruthError(f"{root / 'index.csv'}: no row for {name}")
         bits = read_grey(path, bits=16)
@@ -58,3 +59,8 @@ def open_split(root: Path, split: str) -> GroundTruth:
         return same_size(path, {"image": read_rgb(images[name]), "boundary": boundary})
 
     return GroundTruth("bsds", list(images), ("boundary",), read, images.__getitem__, split=split)
+
+
+def _all(folder, parts, suffix):
+    """Return {"part/stem": path} of the files in the folders of the parts."""
+    return {f"{part}/{stem}": path for part in parts for stem, path in stems(folder / part, suffix).items()}

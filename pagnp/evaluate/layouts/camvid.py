@@ -42,7 +42,11 @@ UNLABELLED = len(CLASSES)
 def open_split(root: Path, split: str) -> GroundTruth:
     """Open a split: "train", "val" or "test". Raises GroundTruthError."""
     images = stems(root / "images" / split, ".jpg", ".png")
-    refuse_strays(images, stems(root / "labels" / split, ".png"))
+    labels = stems(root / "labels" / split, ".png")
+    refuse_strays(images, labels)
+    for name in images:
+        if name not in labels:
+            raise GroundTruthError(f"{root / 'labels' / split / name}.png: no such file; every image needs its labels")
 
     def read(name: str) -> Scene:
         path = root / "labels" / split / f"{name}.png"

@@ -46,7 +46,8 @@ def open_folders(root: Path, split: str | None) -> GroundTruth:
         raise GroundTruthError(
             f"{root}: no ground truth; need {', '.join(f'{kind}/' for kind in READERS)} or one of them"
         )
-    files = {kind: _partners(root / kind / level, images, kind) for kind in kinds}
+    splits = {path.name for path in (root / "images").iterdir() if path.is_dir()}
+    files = {kind: _partners(root / kind / level, images, kind, splits) for kind in kinds}
 
     def read(name: str) -> Scene:
         scene = {"image": read_rgb(images[name])}
@@ -58,14 +59,15 @@ def open_folders(root: Path, split: str | None) -> GroundTruth:
     return GroundTruth("folders", list(images), kinds, read, images.__getitem__, read_classes(root), split)
 
 
-def _partners(folder, images, kind):
-    """Return {image name: the file, or the folder of maps, that holds a truth of it}."""
+def _partners(folder, images, kind, splits):
+    """Return {image name: the file, or the folder of maps, that holds a truth of it}; `splits` are no such folders."""
     suffixes = SUFFIXES[kind]
     inside = [path for path in sorted(folder.iterdir()) if path.name[0] != "."]
     found = {path.stem: path for path in inside if path.suffix.lower() in suffixes}
-    if kind == "boundary":  # of an image by itself; one of the name of a split holds other images
-        splits = {path.name for path in (folder.parent / "images").iterdir() if path.is_dir()}
-        found |= {path.name: path for path in inside if path.is_dir() and path.name not in splits}
+    if kind == "boundary":
+        for path in inside:
+            if path.is_dir() and path.name not in splits and found.setdefault(path.name, path) is not path:
+                raise GroundTruthError(f"{path}: stands beside {found[path.name].name}; keep one of them")
     for name in images:
         if name not in found:
             raise GroundTruthError(f"{folder / name}.png: no such file; every image needs its {kind}")

@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("torch", reason="the recipe trains with torch")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples"))
 
-from training.config import load  # noqa: E402
+from training.config import changed, load, settings  # noqa: E402
 from training.dataset import DataError  # noqa: E402
 from training.schedule import plan  # noqa: E402
 
@@ -71,3 +71,12 @@ def test_values_of_another_kind_are_errors():
 def test_one_task_alone(tmp_path):
     changes = ['heads={depth={task="depth", hidden=[64, 32], unit="m"}}', "dense.weights={}", "finetune.weights={}"]
     assert set(load(CONFIGS / "rooms.toml", changes).heads) == {"depth"}
+
+
+def test_a_setting_newer_than_a_checkpoint_had_its_default():
+    old = settings(load(CONFIGS / "camvid.toml"), "finetune")
+    del old["finetune.distill"]
+    new = settings(load(CONFIGS / "camvid.toml", ["finetune.distill=2.0", "finetune.rho=0.5"]), "finetune")
+    told = {"finetune.rho was 0.7, now 0.5", "finetune.distill was 0.0, now 2.0"}
+    assert set(changed(old, new, "finetune")) == told
+    assert changed({}, new, "finetune") == []  # a checkpoint of old tells nothing

@@ -21,9 +21,7 @@ from rooms.make import parse_size
 import pagnp
 from pagnp.cli.eval_report import as_json
 from pagnp.errors import PagnpError
-from pagnp.evaluate import nms
-from pagnp.evaluate.boundaries import Boundaries, count_matches, each_annotator, thresholds_of
-from pagnp.evaluate.evaluation import evaluate
+from pagnp.evaluate.evaluation import BoundaryScore, evaluate
 from pagnp.evaluate.groundtruth import GroundTruth
 from pagnp.evaluate.layouts.rooms import KINDS
 from pagnp.modelfile import model_hash
@@ -69,18 +67,15 @@ def main() -> None:
 
 def ceiling(args: argparse.Namespace) -> Json:
     """Return what true boundaries score as an answer: not 1, as some are two pixels thick."""
-    thresholds = thresholds_of(THRESHOLDS)
-    ways = {"nms": (nms.suppress, Boundaries(thresholds)), "no_nms": (np.asarray, Boundaries(thresholds))}
+    ways = {"nms": BoundaryScore(THRESHOLDS, True, None), "no_nms": BoundaryScore(THRESHOLDS, False, None)}
     truth = rendered(args.seed, args.count, args.size)
     for name in truth.names:
         boundary = truth.read(name)["boundary"]
-        for prepared, sums in ways.values():
-            sums.add(count_matches(prepared(boundary), each_annotator(boundary), thresholds))
+        for score in ways.values():
+            score.add(boundary, boundary)
     of = {"seed": args.seed, "size": list(args.size), "count": args.count}
-    return {
-        "rendered": of,
-        **{way: {key: sums.result()[key] for key in ("ods", "ois")} for way, (_, sums) in ways.items()},
-    }
+    found = {way: score.result() for way, score in ways.items()}
+    return {"rendered": of, **{way: {key: scores[key] for key in ("ods", "ois")} for way, scores in found.items()}}
 
 
 def measured(args: argparse.Namespace) -> Json:

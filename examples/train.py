@@ -59,29 +59,28 @@ def parse(arguments=None):
     parser.add_argument("--export", type=Path, help="write the model file when the course is at its end")
     parser.add_argument("--checkpoint-every", type=float, default=3, help="minutes between checkpoints")
     parser.add_argument(
-        "--score-every", type=positive, default=20, help="epochs between scores on the validation split"
+        "--score-every", type=from_on(1), default=20, help="epochs between scores on the validation split"
     )
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 until the last part of the course")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
-    parser.add_argument("--ahead", type=whole, default=0, help="processes that prepare batches ahead (for a GPU: 4)")
+    parser.add_argument(
+        "--ahead", type=from_on(0), default=0, help="processes that prepare batches ahead (for a GPU: 4)"
+    )
     parser.add_argument("--in-memory", action="store_true", help="read all scenes first")
-    parser.add_argument("--threads", type=positive, default=2)
-    parser.add_argument("--seed", type=whole, default=0)
+    parser.add_argument("--threads", type=from_on(1), default=2)
+    parser.add_argument("--seed", type=from_on(0), default=0)
     return parser.parse_args(arguments)
 
 
-def whole(text):
-    """Read a whole number from 0 on."""
-    if not (text.isascii() and text.isdecimal()):
-        raise argparse.ArgumentTypeError(f"{text!r}: need a whole number from 0 on")
-    return int(text)
+def from_on(least):
+    """Return a reader of whole numbers from `least` on."""
 
+    def read(text):
+        if not (text.isascii() and text.isdecimal()) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r}: need a whole number from {least} on")
+        return int(text)
 
-def positive(text):
-    """Read a whole number from 1 on."""
-    if not (text.isascii() and text.isdecimal()) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: need a whole number from 1 on")
-    return int(text)
+    return read
 
 
 def check(args):

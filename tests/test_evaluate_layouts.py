@@ -205,10 +205,12 @@ def test_bsds(tmp_path):
     with pytest.raises(GroundTruthError, match="8.png: has marks of more than the 9 annotators of index.csv"):
         open_truth(tmp_path).read("test/8")
     write_csv(tmp_path / "index.csv", header, ("8", "test", 10), ("9", "test", 5))
-    with pytest.raises(GroundTruthError, match="images/test/9.jpg: no such file; get it again, or correct index.csv"):
+    with pytest.raises(GroundTruthError, match="images/test/9.jpg: no such file, but index.csv has a row for it"):
         open_truth(tmp_path)
     save(tmp_path / "images/test/9.jpg", picture())
-    with pytest.raises(GroundTruthError, match="boundaries_bits/test/9.png: no such file; get it again"):
+    with pytest.raises(
+        GroundTruthError, match="boundaries_bits/test/9.png: no such file; every image needs its boundaries"
+    ):
         open_truth(tmp_path)
     (tmp_path / "images/test/9.jpg").unlink()
     write_csv(tmp_path / "index.csv", header, ("8", "test", 10))

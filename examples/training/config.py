@@ -16,7 +16,7 @@ from pagnp.torch.losses import SPARSITY_FORMS
 from .augment import Augment
 from .dataset import DataError
 
-DATASETS = ("camvid", "bsds", "rooms")
+TASKS_OF = {"camvid": ("segmentation",), "bsds": ("boundary",), "rooms": tuple(TRUTH)}  # what a data set can teach
 SPLITS = ("train", "trainval")  # that a network may be trained on
 TABLES = ("dense", "finetune")
 CHOICES = {
@@ -25,7 +25,6 @@ CHOICES = {
     "budget": ("gate", "work"),
     "sparsity_form": SPARSITY_FORMS,
 }
-TRUTHS = {"camvid": ("segmentation",), "bsds": ("boundary",), "rooms": tuple(TRUTH)}  # tasks that a set can teach
 POSITIVE = (
     "epochs",
     "batch",
@@ -160,8 +159,8 @@ def parse(tables: dict[str, Any], path: Path) -> Config:
     unknown = set(tables) - {"dataset", "train_split", "network", "heads", "augment", *TABLES}
     if unknown:
         raise DataError(f"{path}: unknown {', '.join(sorted(unknown))}")
-    if tables.get("dataset") not in DATASETS:
-        raise DataError(f"{path}: dataset = {tables.get('dataset')!r}; choose one of {', '.join(DATASETS)}")
+    if tables.get("dataset") not in TASKS_OF:
+        raise DataError(f"{path}: dataset = {tables.get('dataset')!r}; choose one of {', '.join(TASKS_OF)}")
     if tables.get("train_split", "train") not in SPLITS:
         raise DataError(
             f"{path}: train_split = {tables['train_split']!r}; choose {' or '.join(SPLITS)}, never the test"
@@ -180,12 +179,12 @@ def parse(tables: dict[str, Any], path: Path) -> Config:
         table_of(Augment, tables, "augment", path),
         {name: table_of(Stage, tables, name, path) for name in TABLES if name in tables},
     )
-    check_heads(config, path)
+    check_together(config, path)
     return config
 
 
-def check_heads(config: Config, path: Path) -> None:
-    """Raise DataError where heads, weights, truths and augmentation do not go together."""
+def check_together(config: Config, path: Path) -> None:
+    """Raise DataError where settings that are fine one by one do not go together."""
     for name, stage in config.stages.items():
         unknown = set(stage.weights) - set(config.heads)
         if unknown:
@@ -193,10 +192,10 @@ def check_heads(config: Config, path: Path) -> None:
         if stage.optimizer == "sgd" and not stage.momentum:
             raise DataError(f"{path}: [{name}] momentum = 0; optimizer sgd is Nesterov's, which needs more than 0")
     for name, head in config.heads.items():
-        if head.get("task") not in TRUTHS[config.dataset]:
+        if head.get("task") not in TASKS_OF[config.dataset]:
             raise DataError(
                 f"{path}: [heads.{name}] task = {head.get('task')!r}; {config.dataset} has truths for "
-                f"{', '.join(TRUTHS[config.dataset])}"
+                f"{', '.join(TASKS_OF[config.dataset])}"
             )
     how, tasks = config.augment, {head.get("task") for head in config.heads.values()}
     if "normals" in tasks and (how.degrees or how.quarters):

@@ -22,10 +22,7 @@ from pagnp.cli.streams import emit
 from pagnp.errors import UsageError
 
 LAYOUTS = ("auto", "camvid", "bsds", "rooms", "panorama", "folders")
-OF_MODELS = (
-    *("tasks", "backend", "budget", "threshold", "dense", "flip", "tile", "gate_mode", "seed"),
-    *("thresholds", "nms"),
-)
+OF_MODELS = "weights arch tasks backend budget threshold dense flip tile gate_mode seed thresholds nms".split()
 NAMES = {"tasks": "--task", "nms": "--nms, --no-nms"}
 TASKS = ("segmentation", "boundary", "depth", "normals")
 
@@ -65,7 +62,9 @@ def command(weights, arch, truth_folder, layout, split, humans, per_image, as_js
 
     What each number means, and the layouts of DATA: docs/EVALUATION.md.
     """
-    check_usage(weights, arch, truth_folder, humans, as_json, csv_file, overwrite, call)
+    check_usage(weights, humans, as_json, csv_file, call)
+    if csv_file not in (None, "-"):
+        check_csv(csv_file, overwrite, [weights, arch], truth_folder)
     from pagnp.cli import eval_report
     from pagnp.evaluate.layouts import open_truth
 
@@ -83,17 +82,17 @@ def command(weights, arch, truth_folder, layout, split, humans, per_image, as_js
         else:
             emit(eval_report.as_json(found) if as_json else eval_report.as_table(found))
     finally:
-        if csv_file is not None and csv_file != "-":
+        if csv_file not in (None, "-"):
             from pagnp.files import write_atomic
 
             write_atomic(csv_file, eval_report.as_csv(found).encode("utf-8", "surrogateescape"), overwrite)
 
 
-def check_usage(weights, arch, truth_folder, humans, as_json, csv_file, overwrite, call):
+def check_usage(weights, humans, as_json, csv_file, call):
     """Raise UsageError where options exclude each other or one is missing."""
     check_run_options("eval", call)
     given = click.get_current_context().get_parameter_source
-    of_model = [name for name in ("weights", "arch", *OF_MODELS) if given(name) is ParameterSource.COMMANDLINE]
+    of_model = [name for name in OF_MODELS if given(name) is ParameterSource.COMMANDLINE]
     if humans and of_model:
         options = ", ".join(NAMES.get(name, f"--{name.replace('_', '-')}") for name in of_model)
         raise UsageError(f"eval: --humans scores annotators, not a model; leave out {options}")
@@ -101,13 +100,15 @@ def check_usage(weights, arch, truth_folder, humans, as_json, csv_file, overwrit
         raise UsageError("eval: Missing option '--weights'; name a model file, or give --humans")
     if csv_file == "-" and as_json:
         raise UsageError("eval: --json and --csv - both want stdout; give --csv a file")
-    if csv_file is not None and csv_file != "-":
-        check_target("eval: --csv", csv_file, overwrite, "scores.csv")
-        target, data = Path(csv_file).resolve(), Path(truth_folder).resolve()
-        inputs = [Path(name).resolve() for name in (weights, arch) if name]
-        of_data = target.is_relative_to(data) or target == data.parent / "classes.csv"  # which a panorama reads
-        if target in inputs or of_data and target.exists():
-            raise UsageError(f"eval: --csv {csv_file}: is the model or part of DATA; give another name")
+
+
+def check_csv(csv_file, overwrite, inputs, truth_folder):
+    """Raise UsageError, before any work, if the CSV file cannot be written or would replace what is read."""
+    check_target("eval: --csv", csv_file, overwrite, "scores.csv")
+    target, data = Path(csv_file).resolve(), Path(truth_folder).resolve()
+    of_data = target.is_relative_to(data) or target == data.parent / "classes.csv"  # which a panorama reads
+    if target in [Path(name).resolve() for name in inputs if name] or of_data and target.exists():
+        raise UsageError(f"eval: --csv {csv_file}: is the model or part of DATA; give another name")
 
 
 def measure_humans(truth, limit, threads):

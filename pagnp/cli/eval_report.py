@@ -88,7 +88,7 @@ def _model(found):
         lines.append(f"not scored: {', '.join(found['unscored'])}")
     lines += _work(found["work"], found["run"])
     for scene in found.get("scenes", ()):
-        lines += _paragraph(f"{printable(scene['name'])}: ", _scene(scene))
+        lines += _paragraph(f"{scene['name']}: ", _scene(scene))
     return lines
 
 
@@ -130,7 +130,7 @@ def _scene(scene):
 
 def _paragraph(start, shown):
     """Return lines `start` title value, title value ..., wrapped between items."""
-    shown = [(printable(title), value) for title, value in shown]  # names of a file may hold line ends
+    start, shown = printable(start), [(printable(title), value) for title, value in shown]  # names may hold line ends
     text = start + ", ".join(f"{title} {value}".replace(" ", "\xa0") for title, value in shown)
     return [line.replace("\xa0", " ") for line in textwrap.wrap(text, WIDTH, subsequent_indent="    ")]
 

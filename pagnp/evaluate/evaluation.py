@@ -15,7 +15,7 @@ from pagnp.evaluate.normals import Normals
 from pagnp.evaluate.segmentation import Segmentation
 from pagnp.evaluate.work import Work
 from pagnp.model import Model
-from pagnp.types import Json, RunOptions
+from pagnp.types import Array, Json, RunOptions, Tensor
 
 
 @dataclass(frozen=True)
@@ -41,18 +41,24 @@ class Evaluation:
     settings: Json = field(default_factory=dict)
 
 
-class _BoundaryScore:
-    """Boundaries, fed with maps: `add` an image, returning its own scores, and `result` of all, as every score has."""
+class BoundaryScore:
+    """Boundaries, fed with maps: `add` an image, returning its own scores, and `result` of all, as every score has.
 
-    def __init__(self, thresholds, suppressed, threads):
+    add         strength float32 (h, w); truth (a, h, w) bool or (h, w), as a Scene has it
+    thresholds  how many
+    suppressed  non-maximum suppression comes first
+    threads     None: all cores; no score depends on it
+    """
+
+    def __init__(self, thresholds: int, suppressed: bool, threads: int | None) -> None:
         self.sums, self.suppressed, self.threads = Boundaries(thresholds_of(thresholds)), suppressed, threads
 
-    def add(self, strength, truth):
+    def add(self, strength: Tensor, truth: Array) -> dict[str, float]:
         strength = nms.suppress(strength) if self.suppressed else strength
         counts = count_matches(strength, each_annotator(truth), self.sums.thresholds, threads=self.threads)
         return self.sums.add(counts)
 
-    def result(self):
+    def result(self) -> Json:
         return self.sums.result()
 
 
@@ -136,7 +142,7 @@ def _score_of(head, model, truth, thresholds, suppressed, threads):
         check_classes(head["name"], known, names, truth.classes)
         return _SegmentationScore(known, list(names or truth.classes or map(str, range(known))))
     if head["task"] == "boundary":
-        return _BoundaryScore(thresholds, suppressed, threads)
+        return BoundaryScore(thresholds, suppressed, threads)
     return Depth() if head["task"] == "depth" else Normals()
 
 

@@ -9,7 +9,7 @@ A scene is a dict of arrays, all of one size (h, w):
 Only `image` is always there.
 """
 
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -131,10 +131,17 @@ def stems(folder: Path, *suffixes: str) -> dict[str, Path]:
     return found
 
 
-def refuse_strays(images: Container[str], truths: Mapping[str, Path]) -> None:
-    """Raise GroundTruthError where a truth {stem: path} has no image: scores of fewer images are other scores."""
-    for stem, path in truths.items():
-        if stem not in images:
+def check_pairs(images: Collection[str], truths: Mapping[str, Path], kind: str, path_of: Callable[[str], Path]) -> None:
+    """Raise GroundTruthError unless every image has its truth and every truth its image.
+
+    images   their names;  truths: name -> path
+    kind     of the truths, for the message;  path_of: where the truth of an image has to be
+    """
+    for name in images:
+        if name not in truths:
+            raise GroundTruthError(f"{path_of(name)}: no such file; every image needs its {kind}")
+    for name, path in truths.items():
+        if name not in images:
             raise GroundTruthError(f"{path}: has no image; get the image again, or take its ground truth away")
 
 

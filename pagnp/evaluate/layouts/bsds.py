@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pagnp.errors import GroundTruthError
-from pagnp.evaluate.groundtruth import GroundTruth, Scene, read_grey, read_rgb, refuse_strays, same_size, stems
+from pagnp.evaluate.groundtruth import GroundTruth, Scene, check_pairs, read_grey, read_rgb, same_size, stems
 from pagnp.types import Array, Mask
 
 MOST = 16  # annotators: bits of a map
@@ -41,11 +41,11 @@ def open_split(root: Path, split: str) -> GroundTruth:
     parts = ("train", "val") if split == "trainval" else (split,)
     counts = annotators(root)
     images, maps = _all(root / "images", parts, ".jpg"), _all(root / "boundaries_bits", parts, ".png")
-    listed = [f"{part}/{stem}" for part, stem in counts if part in parts]
-    for folder, suffix, found in (("images", ".jpg", images), ("boundaries_bits", ".png", maps)):
-        for name in (name for name in (*listed, *images) if name not in found):
-            raise GroundTruthError(f"{root / folder / name}{suffix}: no such file; get it again, or correct index.csv")
-    refuse_strays(images, maps)
+    for part, stem in counts:
+        if part in parts and f"{part}/{stem}" not in images:
+            path = root / "images" / part / f"{stem}.jpg"
+            raise GroundTruthError(f"{path}: no such file, but index.csv has a row for it; get it again")
+    check_pairs(images, maps, "boundaries", lambda name: root / "boundaries_bits" / f"{name}.png")
 
     def read(name: str) -> Scene:
         part, _, stem = name.rpartition("/")  # a --split typed as "test/" has one of its own

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from pagnp.errors import GroundTruthError
-from pagnp.evaluate.groundtruth import IGNORE, GroundTruth, Scene, read_grey, read_rgb, refuse_strays, same_size, stems
+from pagnp.evaluate.groundtruth import IGNORE, GroundTruth, Scene, check_pairs, read_grey, read_rgb, same_size, stems
 
 CLASSES = (
     "Sky",
@@ -42,14 +42,12 @@ UNLABELLED = len(CLASSES)
 def open_split(root: Path, split: str) -> GroundTruth:
     """Open a split: "train", "val" or "test". Raises GroundTruthError."""
     images = stems(root / "images" / split, ".jpg", ".png")
-    labels = stems(root / "labels" / split, ".png")
-    refuse_strays(images, labels)
-    for name in images:
-        if name not in labels:
-            raise GroundTruthError(f"{root / 'labels' / split / name}.png: no such file; every image needs its labels")
+    folder = root / "labels" / split
+    files = stems(folder, ".png")
+    check_pairs(images, files, "labels", lambda name: folder / f"{name}.png")
 
     def read(name: str) -> Scene:
-        path = root / "labels" / split / f"{name}.png"
+        path = files[name]
         labels = read_grey(path)
         if labels.max() > UNLABELLED:
             raise GroundTruthError(f"{path}: class {labels.max()}; the layout has 0..{UNLABELLED}")

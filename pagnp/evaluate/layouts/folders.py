@@ -21,11 +21,11 @@ from pagnp.evaluate.classnames import read_classes
 from pagnp.evaluate.groundtruth import (
     GroundTruth,
     Scene,
+    check_pairs,
     read_grey,
     read_labels,
     read_normals,
     read_rgb,
-    refuse_strays,
     same_size,
     stems,
 )
@@ -33,8 +33,8 @@ from pagnp.image import EXTENSIONS
 from pagnp.types import Array
 
 MILLIMETRES = 1000  # in a metre
-SUFFIXES = {"labels": (".png",), "depth": (".png", ".npy"), "normals": (".png", ".npy"), "boundary": (".png",)}
 MARKED = 128  # from this value on a pixel of a boundary map is marked
+SUFFIXES = {"labels": (".png",), "depth": (".png", ".npy"), "normals": (".png", ".npy"), "boundary": (".png",)}
 
 
 def open_folders(root: Path, split: str | None) -> GroundTruth:
@@ -68,10 +68,7 @@ def _partners(folder, images, kind, splits):
         for path in inside:
             if path.is_dir() and path.name not in splits and found.setdefault(path.name, path) is not path:
                 raise GroundTruthError(f"{path}: stands beside {found[path.name].name}; keep one of them")
-    for name in images:
-        if name not in found:
-            raise GroundTruthError(f"{folder / name}.png: no such file; every image needs its {kind}")
-    refuse_strays(images, found)
+    check_pairs(images, found, kind, lambda name: folder / f"{name}.png")
     return found
 
 

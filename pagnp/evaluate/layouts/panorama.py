@@ -15,10 +15,10 @@ from pagnp.evaluate.classnames import read_classes
 from pagnp.evaluate.groundtruth import (
     GroundTruth,
     Scene,
+    check_pairs,
     read_grey,
     read_normals,
     read_rgb,
-    refuse_strays,
     same_size,
     stems,
 )
@@ -31,23 +31,33 @@ ENDINGS = {"labels": "_semantic", "depth": "_depth", "normals": "_normals"}
 
 def open_folder(root: Path) -> GroundTruth:
     """Open the frames of a folder. Raises GroundTruthError."""
-    images = {stem.removesuffix("_rgb"): path for stem, path in stems(root, ".png").items() if stem.endswith("_rgb")}
+    files = stems(root, ".png")
+    images = _ending(files, "_rgb")
     if not images:
         raise GroundTruthError(f"{root}: no *_rgb.png in it; give the folder of the frames")
-    for ending in ENDINGS.values():
-        every = stems(root, ".png").items()
-        refuse_strays(images, {stem.removesuffix(ending): path for stem, path in every if stem.endswith(ending)})
+    truths = {kind: _truths(root, files, images, kind) for kind in ENDINGS}
 
     def read(name: str) -> Scene:
         scene = {"image": read_rgb(images[name])}
-        for kind, ending in ENDINGS.items():
-            path = root / f"{name}{ending}.png"
-            scene[kind] = READERS[kind](path)
-            same_size(path, scene)
+        for kind, paths in truths.items():
+            scene[kind] = READERS[kind](paths[name])
+            same_size(paths[name], scene)
         return scene
 
     classes = read_classes(root, root.parent)
     return GroundTruth("panorama", list(images), tuple(ENDINGS), read, images.__getitem__, classes)
+
+
+def _ending(files, ending):
+    """Return {name: path} of the files {stem: path} whose stem ends so."""
+    return {stem.removesuffix(ending): path for stem, path in files.items() if stem.endswith(ending)}
+
+
+def _truths(root, files, images, kind):
+    """Return {name: path} of one kind of truths, of which every image needs one."""
+    truths = _ending(files, ENDINGS[kind])
+    check_pairs(images, truths, kind, lambda name: root / f"{name}{ENDINGS[kind]}.png")
+    return truths
 
 
 def _read_depth(path: Path) -> Array:

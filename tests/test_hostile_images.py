@@ -358,7 +358,7 @@ def test_refusals_cost_no_memory(path):
 
 
 def test_the_command_line_returns_4(path, tmp_path, capsys):
-    from test_modelfile import small_graph
+    from small_model import small_graph
 
     from pagnp import modelfile
 

@@ -68,14 +68,27 @@ def test_depth_by_hand():
     scores = Depth()
     own = scores.add(np.float32([[1, 4, 2, 9]]), np.float32([[1, 2, 4, 0]]))
     two = math.log(2)
-    want = {"abs_rel": 0.5, "sq_rel": 1, "rmse": math.sqrt(8 / 3), "log_rmse": math.sqrt(2 * two**2 / 3)}
-    want |= {"log10": 2 * math.log10(2) / 3, "delta1": 1 / 3, "delta2": 1 / 3, "delta3": 1 / 3}
+    want = {"abs_rel": 0.5, "abs_rel_scaled": 0.5, "sq_rel": 1, "rmse": math.sqrt(8 / 3)}
+    want |= {"log_rmse": math.sqrt(2 * two**2 / 3), "log10": 2 * math.log10(2) / 3}
+    want |= {"delta1": 1 / 3, "delta2": 1 / 3, "delta3": 1 / 3}
     assert own == pytest.approx(want)
     scores.add(np.float32([[1.25, 3.0, 1.5]]), np.float32([[1, 3, 1]]))  # 1.25 itself is outside
     found = scores.result()
     assert found["pixels"] == 6 and found["delta1"] == pytest.approx(2 / 6) and found["delta2"] == pytest.approx(4 / 6)
     assert found["rmse"] == pytest.approx(math.sqrt((8 + 0.0625 + 0.25) / 6))
     assert found["image_mean"]["rmse"] == pytest.approx((math.sqrt(8 / 3) + math.sqrt(0.3125 / 3)) / 2)
+
+
+def test_scaling_by_medians_forgives_each_image_its_size():
+    truth = np.float32([[1, 2, 3, 8, 0]])
+    scores = Depth()
+    for factor in (0.25, 3):
+        own = scores.add(factor * truth, truth)
+        assert own["abs_rel"] == pytest.approx(abs(factor - 1)) and own["abs_rel_scaled"] < 1e-6
+    own = scores.add(np.float32([[2, 4, 8, 16, 7]]), truth)  # medians 6 and 2.5: 5/6, 5/3, 10/3, 20/3
+    assert own["abs_rel_scaled"] == pytest.approx((1 / 6 + 1 / 6 + 1 / 9 + 1 / 6) / 4, rel=1e-6)
+    assert scores.result()["abs_rel_scaled"] == pytest.approx(own["abs_rel_scaled"] / 3, abs=1e-6)
+    assert math.isnan(scores.add(truth, 0 * truth)["abs_rel_scaled"])
 
 
 def test_depths_behind_the_camera_are_very_near():

@@ -27,6 +27,7 @@ SHOWN = {  # by task: metric -> (title, unit)
     },
     "depth": {
         "abs_rel": ("abs rel", ""),
+        "abs_rel_scaled": ("scaled by medians", ""),
         "rmse": ("RMSE", "m"),
         "log_rmse": ("log RMSE", ""),
         "delta1": ("delta < 1.25", "%"),

@@ -21,9 +21,6 @@ def found(model, signature, number=0):
     return place
 
 
-# Superblock
-
-
 def header_of(model, name):
     """Return where the object header of `name` is."""
     with h5py.File(model) as file:
@@ -41,5 +38,6 @@ def message(model, name, kind):
 
 
 def chunked(model, data, chunk, **options):
+    """Store BIAS as `data` in chunks of shape `chunk`."""
     with h5py.File(model, "r+") as file:
         swap(file, data=data, chunks=chunk, maxshape=(None,), **options)

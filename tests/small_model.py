@@ -61,6 +61,7 @@ def refused(path, *fragments, **options):
 
 
 def swap(file, *args, **kwargs):
+    """Replace the dataset of BIAS in the open file by another, keeping its SHA-256."""
     sha = file["weights"][BIAS].attrs["sha256"]
     del file["weights"][BIAS]
     file["weights"].create_dataset(BIAS, *args, **kwargs).attrs["sha256"] = np.bytes_(sha)

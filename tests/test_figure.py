@@ -5,6 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
+from cli_folder import HEADS, MULTIPOOL
 from PIL import Image
 
 import pagnp
@@ -13,13 +14,6 @@ from pagnp.cli import run as run_command
 from pagnp.cli.main import main
 
 SIZE = (37, 53)  # no multiple of 8: the masks reach beyond the image
-HEADS = {
-    "labels": {"task": "segmentation", "classes": ["wall", "floor", "ball"], "hidden": [8]},
-    "depth": {"task": "depth", "unit": "m", "hidden": [8]},
-    "normals": {"task": "normals", "hidden": [8]},
-    "boundary": {"task": "boundary", "hidden": [8]},
-}
-MULTIPOOL = {"block": "layer4.1", "rates": [0, 1, 2], "mode": "hard", "tied": False, "hidden": [8, 8]}
 OPTIONS = {"depth": 26, "width": 0.125, "output_stride": 8, "gate_bias": 0.0, "seed": 1}
 IMAGE = np.random.default_rng(5).integers(0, 256, (*SIZE, 3), np.uint8)
 SHAPES = [(160, 208), (240, 320), (320, 240), (1080, 1920), (100, 400), (400, 100), (1, 5000), (5000, 1), (1, 1)]

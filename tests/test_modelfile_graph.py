@@ -18,6 +18,15 @@ from pagnp import graphjson, modelfile
 from pagnp.graph import Graph
 
 
+def refused_after(model, change, fragment):
+    """Check that the file is refused once `change` was made to its JSON document."""
+    with h5py.File(model) as file:
+        document = json.loads(file["graph"][()].tobytes())
+    change(document)
+    rewrite(model, json.dumps(document))
+    refused(model, fragment)
+
+
 @pytest.mark.parametrize(
     ("text", "fragment"),
     [
@@ -80,11 +89,7 @@ def test_refuses_bad_json(model, text, fragment):
     ],
 )
 def test_refuses_a_bad_graph(model, change, fragment):
-    with h5py.File(model) as file:
-        document = json.loads(file["graph"][()].tobytes())
-    change(document)
-    rewrite(model, json.dumps(document))
-    refused(model, fragment)
+    refused_after(model, change, fragment)
 
 
 def test_the_examples_of_the_document_are_valid():
@@ -149,11 +154,7 @@ def test_a_high_recursion_limit_of_the_host_is_no_danger(model):
     ],
 )
 def test_numbers_of_the_graph(model, change, fragment):
-    with h5py.File(model) as file:
-        document = json.loads(file["graph"][()].tobytes())
-    change(document)
-    rewrite(model, json.dumps(document))
-    refused(model, fragment)
+    refused_after(model, change, fragment)
 
 
 def test_a_norm_beyond_float32_is_named_with_its_file(tmp_path, monkeypatch):

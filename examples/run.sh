@@ -1,5 +1,5 @@
 #!/bin/sh
-# Run the shipped model on the shipped image, or on the images named: sh examples/run.sh [IMAGES or options of pagnp run]
+# Run the shipped model on the shipped image, or on the images named: sh examples/run.sh [IMAGES and options of pagnp run]
 # Makes a virtual environment on the first call; needs Python 3.11 to 3.13 and nothing else.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)

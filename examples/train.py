@@ -64,7 +64,7 @@ def parse(arguments=None):
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 until the last part of the course")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument(
-        "--ahead", type=from_on(0), default=0, help="processes that prepare batches ahead (for a GPU: 4)"
+        "--ahead", type=from_on(0), default=0, help="processes that prepare batches ahead (for a GPU: 3)"
     )
     parser.add_argument("--in-memory", action="store_true", help="read all scenes first")
     parser.add_argument("--threads", type=from_on(1), default=2)

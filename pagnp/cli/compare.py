@@ -28,7 +28,7 @@ SHOWN = 12  # hex digits of a digest in the table
 @weights_option
 @arch_option
 @click.argument("image", required=False, metavar="[IMAGE]")
-@click.option("--random-image", metavar="HxW", help="Use noise of this size (see --seed) instead of an image.")
+@click.option("--random-image", metavar="HxW", help="Use noise of this size, drawn from --seed, instead of an image.")
 @click.option("--backends", default=",".join(HOST_BACKENDS), show_default=True, metavar="LIST")
 @click.option("--reference", metavar="FILE.npz", help="Hold one backend against these arrays, within error bounds.")
 @click.option("--backend", type=click.Choice(("auto", *HOST_BACKENDS)), default="auto", help="With --reference.")

@@ -47,7 +47,7 @@ seed_option = click.option(
     default=0,
     show_default=True,
     metavar="N",
-    help="Of the random numbers: Gumbel noise, --random-image.",
+    help="Of the Gumbel noise.",
 )
 _RUN_OPTIONS = (
     click.option(

@@ -32,7 +32,7 @@ class Stage:
 
 # Correctness first, all processes at once: they also disturb each other, which is wanted. Times last, alone. The numba
 # stages are longer, for its compiler; its sanitizer comes when the kernels are on disk. The networks wait for the CPU's
-# kernels to be compiled on a new machine. The last stage takes what the others have left.
+# kernels to be compiled on a new machine.
 STAGES = (
     Stage("conformance", "cupy", 150, 1, "conformance"),
     Stage("conformance", "numba-cuda", 150, 1, "conformance"),

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout th
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import numpy as np
+from arguments import whole_number
 from rooms import CLASSES, render
 from rooms.make import parse_size
 
@@ -49,16 +50,14 @@ def main() -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--weights", type=Path)
     what.add_argument("--ceiling", action="store_true", help="score the true boundaries as if they were an answer")
-    parser.add_argument("--seed", type=int, default=3, help="of the scenes; 1 and 2 were used for training")
-    parser.add_argument("--count", type=int, default=200)
+    parser.add_argument("--seed", type=whole_number(0), default=3, help="of the scenes; 1 and 2 were used for training")
+    parser.add_argument("--count", type=whole_number(1), default=200)
     parser.add_argument("--size", type=parse_size, default=(192, 256))
     parser.add_argument("--image", type=Path)
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--dense", action="store_true")
     parser.add_argument("--budget", type=float)
     args = parser.parse_args()
-    if args.count < 1:
-        parser.error(f"--count {args.count}: need a scene at least")
     try:
         print(as_json(ceiling(args) if args.ceiling else measured(args)))
     except PagnpError as error:

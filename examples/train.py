@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # a checkout th
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import torch
+from arguments import whole_number
 from training import bsds, camvid, room_scenes
 from training.augment import normalise
 from training.config import STAGES, load
@@ -59,28 +60,17 @@ def parse(arguments=None):
     parser.add_argument("--export", type=Path, help="write the model file when the course is at its end")
     parser.add_argument("--checkpoint-every", type=float, default=3, help="minutes between checkpoints")
     parser.add_argument(
-        "--score-every", type=from_on(1), default=20, help="epochs between scores on the validation split"
+        "--score-every", type=whole_number(1), default=20, help="epochs between scores on the validation split"
     )
     parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 until the last part of the course")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument(
-        "--ahead", type=from_on(0), default=0, help="processes that prepare batches ahead (for a GPU: 3)"
+        "--ahead", type=whole_number(0), default=0, help="processes that prepare batches ahead (for a GPU: 3)"
     )
     parser.add_argument("--in-memory", action="store_true", help="read all scenes first")
-    parser.add_argument("--threads", type=from_on(1), default=2)
-    parser.add_argument("--seed", type=from_on(0), default=0)
+    parser.add_argument("--threads", type=whole_number(1), default=2)
+    parser.add_argument("--seed", type=whole_number(0), default=0)
     return parser.parse_args(arguments)
-
-
-def from_on(least):
-    """Return a reader of whole numbers from `least` on."""
-
-    def read(text):
-        if not (text.isascii() and text.isdecimal()) or int(text) < least:
-            raise argparse.ArgumentTypeError(f"{text!r}: need a whole number from {least} on")
-        return int(text)
-
-    return read
 
 
 def check(args):
@@ -113,7 +103,7 @@ def prepare(args):
         raise DataError(f"{table}.batch = 1: the gates of stage skip have norms over images; need 2 or more")
     if stage.distill and args.start is None and not args.evaluate:
         raise DataError(f"{table}.distill needs --start, the dense network that teaches")
-    data = READERS[config.dataset](args.data, config.train_split)
+    data = READERS[config.dataset](args.data, args.evaluate or config.train_split)
     if args.in_memory:
         data = data.in_memory()
     course = Course(config, args.stage, data, args.seed, args.device, args.bf16, args.ahead)
@@ -122,6 +112,8 @@ def prepare(args):
     checkpoint = args.work / CHECKPOINT
     if checkpoint.exists():
         course.load(checkpoint, to_train=not args.evaluate)
+        if args.start and not args.evaluate:
+            course.check_start(args.start / CHECKPOINT)
         print(f"{checkpoint}: step {course.step} of {course.steps}, {course.seconds / 60:.1f} minutes", flush=True)
     elif args.evaluate:
         raise DataError(f"{checkpoint}: missing; nothing to score")
@@ -143,6 +135,7 @@ def train(course, val, args):
         before = course.seconds
         window.add(course.take_step(), course.seconds - before)
         if course.step % 50 == 0 or course.step == course.steps:
+            course.check()
             means = window.take()
             print(line(course.step, course.steps, window.pace, means), flush=True)
             log.add({"step": course.step, "seconds": course.seconds, **means})
@@ -151,6 +144,7 @@ def train(course, val, args):
         now = time.monotonic()
         up = args.stop_after is not None and now - began > 60 * args.stop_after
         if up or now - saved > 60 * args.checkpoint_every or course.step == course.steps:
+            course.check()
             course.save(args.work / CHECKPOINT)
             saved = time.monotonic()
         if up and course.step < course.steps:
@@ -183,13 +177,13 @@ def main(arguments=None):
     try:
         check(args)
         course = prepare(args)
-        val = READERS[course.config.dataset](args.data, args.evaluate or "val")
         if args.evaluate:
             if args.export and course.step < course.steps:
                 raise DataError(f"--export {args.export}: the course is at step {course.step} of {course.steps}")
-            show(course.score(val), course)
+            show(course.score(course.data), course)
             finished = True
         else:
+            val = READERS[course.config.dataset](args.data, "val")
             size = sum(p.numel() for p in course.net.parameters()) / 1e6
             print(f"{len(course.data)} scenes, {course.steps} steps, {size:.2f} M parameters", flush=True)
             finished = train(course, val, args)

@@ -93,9 +93,7 @@ class Graph:
 
     def padded_size(self, size: Size) -> Size:
         """Return the (h, w) of the input for an image of `size` (h, w): the next multiples of `pad_multiple`."""
-        multiple = (self.preprocess or {}).get("pad_multiple", 1)
-        h, w = (side + -side % multiple for side in size)
-        return h, w
+        return padded_size(size, self.preprocess)
 
     def readers(self) -> dict[str, list[str]]:
         """Return name -> list of the names of nodes that read it (once per node)."""
@@ -213,6 +211,13 @@ class Graph:
     def multipools(self) -> list[str]:
         """Return the gate nodes that choose among rates."""
         return [node.name for node in self.nodes.values() if node.op == "gate" and node.attrs.get("rates")]
+
+
+def padded_size(size: Size, preprocess: Json | None) -> Size:
+    """Return the (h, w) of a network's input for an image of `size` (h, w), by its entry `preprocess`."""
+    multiple = (preprocess or {}).get("pad_multiple", 1)
+    h, w = (side + -side % multiple for side in size)
+    return h, w
 
 
 def _check_outputs(graph, values):

@@ -58,6 +58,7 @@ def test_folders_in_other_formats(plain):
     (plain / "boundary/b.png").unlink()
     for k in range(3):
         save(plain / f"boundary/b/{k}.png", np.full(SIZE, 100 * k, np.uint8))
+    (plain / "depth/b.npy").rename(plain / "depth/b.NPY")
     save(plain / "labels/a.png", np.full(SIZE, 65535, np.uint16))
     Image.fromarray(np.full(SIZE, 3, np.uint8), "L").convert("P").save(plain / "labels/b.png")
     save(plain / "normals/a.png", np.full((*SIZE, 3), 128, np.uint8))
@@ -114,6 +115,10 @@ BROKEN |= {
     "two boundaries": (
         lambda d: save(d / "boundary/b/0.png", np.zeros(SIZE, np.uint8)),
         r"boundary/b: stands beside b\.png; keep one",
+    ),
+    "two depths": (
+        lambda d: np.save(d / "depth/b.npy", np.ones(SIZE)),
+        r"depth/b\.png: stands beside b\.npy; keep one",
     ),
     "a zip by its start": (
         lambda d: ((d / "depth/a.png").unlink(), (d / "depth/a.npy").write_bytes(b"PK\x03\x04garbage")),

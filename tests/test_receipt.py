@@ -3,6 +3,7 @@
 import json
 import os
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from receipt_files import BRANCH, GATED, HEADS, MULTIPOOL, SIZE, call, changed, 
 
 import pagnp
 from pagnp import model as model_module
-from pagnp import modelfile, probes, receipt
+from pagnp import modelfile, outputs, probes, receipt
 
 # ruff: noqa: F811
 
@@ -144,6 +145,21 @@ def test_another_version_is_only_noted(call, made):
     changed(made(), ("pagnp",), "9.9.9")
     code, _, err = call("verify r.json")
     assert code == 0 and err == f"pagnp: note: the receipt is by pagnp 9.9.9, this is {pagnp.__version__}\n"
+
+
+def test_what_is_done_before_ctrl_c_has_its_receipt(call, monkeypatch):
+    real = outputs.write
+
+    def write(files, result, image, base, overwrite):
+        if base.name == "room":
+            raise KeyboardInterrupt
+        return real(files, result, image, base, overwrite)
+
+    monkeypatch.setattr(outputs, "write", write)
+    code, _, err = call("run --weights {d}/model.h5 {d}/other.png {d}/room.png --save ponder --receipt r.json")
+    assert code == 130 and err.endswith("interrupted\n")
+    assert [Path(image["path"]).name for image in json.loads(Path("r.json").read_text())["images"]] == ["other.png"]
+    assert call("verify r.json")[0] == 0
 
 
 REFUSED = [

@@ -1,5 +1,6 @@
 """The room renderer: reproducible, and its truths agree with each other and with geometry."""
 
+import subprocess
 import sys
 from pathlib import Path
 
@@ -120,6 +121,36 @@ def test_stored_scene_reads_back(tmp_path):
             np.testing.assert_array_equal(stored[name], room[name])
         np.testing.assert_array_equal(stored["normals"], room["normals"].astype(np.float16))
     assert [p.name for p in tmp_path.iterdir()] == ["000000.npz"]
+
+
+def make(*words):
+    script = Path(__file__).resolve().parent.parent / "examples/rooms/make.py"
+    return subprocess.run([sys.executable, script, *map(str, words)], capture_output=True, text=True, timeout=300)
+
+
+def test_a_set_is_of_one_seed_and_size(tmp_path):
+    save_scene((tmp_path, 1, 0, (24, 32)))
+    before = (tmp_path / "000000.npz").read_bytes()
+    for other, message in (
+        (("--seed", 2, "--size", "24x32"), "000000.npz: of seed 1, 24x32, not seed 2, 24x32; choose another --out"),
+        (("--seed", 1, "--size", "32x32"), "000000.npz: of seed 1, 24x32, not seed 1, 32x32; choose another --out"),
+    ):
+        done = make("--out", tmp_path, "--count", 2, *other)
+        assert done.returncode == 1 and done.stderr.startswith("make.py: ") and message in done.stderr
+        assert done.stderr.count("\n") == 1
+    done = make("--out", tmp_path, "--count", 2, "--seed", 1, "--size", "24x32", "--workers", 1)
+    assert done.returncode == 0 and "1 scenes present, 1 to render" in done.stdout
+    assert (tmp_path / "000000.npz").read_bytes() == before and (tmp_path / "000001.npz").exists()
+
+
+def test_wrong_use_of_make_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    done = make("--out", tmp_path / "file", "--count", 1)
+    assert done.returncode == 1 and done.stderr.startswith("make.py: ") and done.stderr.count("\n") == 1
+    for option in ("--workers", "--count"):
+        done = make("--out", tmp_path / "new", option, 0)
+        assert done.returncode == 2 and f"{option}: '0': need a whole number from 1 on" in done.stderr
+    assert make("--out", tmp_path / "new", "--seed", -1).returncode == 2
 
 
 def test_parse_size():

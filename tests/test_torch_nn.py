@@ -4,6 +4,7 @@ import copy
 import math
 import pickle
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed (pagnp[torch])")
@@ -199,6 +200,24 @@ def test_sparsity_of_a_shut_gate_is_finite():
     loss = losses.sparsity_loss([p], 0.5)
     loss.backward()
     assert torch.isfinite(loss) and torch.isfinite(p.grad).all()
+
+
+def test_a_gate_that_is_open_everywhere_can_still_be_closed():
+    logit = torch.tensor(7.5, requires_grad=True)  # P(skip) is 3e-7, less than the loss tells apart
+    p = torch.softmax(torch.stack([-logit, logit]), 0)[1]
+    losses.sparsity_loss([p.expand(1, 2, 2)], 0.5).backward()
+    assert logit.grad > 0.05
+
+
+def test_weights_and_rates_of_gates_may_be_tensors_or_arrays():
+    maps = [torch.full((1, 2, 2), 0.25), torch.full((1, 4, 4), 0.5)]
+    for weights in (torch.tensor([3.0, 1.0]), np.array([3.0, 1.0]), (3, 1)):
+        assert float(losses.sparsity_loss(maps, 0.5, weights=weights)) == pytest.approx(0.75 * KL)
+        assert losses.sparsity_loss(maps, 0.5, weights=weights).shape == ()
+    assert float(losses.sparsity_loss(maps, np.array([0.25, 0.5]))) == pytest.approx(0, abs=1e-6)
+    assert float(losses.sparsity_loss(maps, torch.tensor(0.5))) == pytest.approx(KL / 2)
+    with pytest.raises(UsageError, match="a global budget has one rho"):
+        losses.sparsity_loss(maps, np.array([0.25, 0.5]), budget="global")
 
 
 def test_sparsity_per_gate_and_global():

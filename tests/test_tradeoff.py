@@ -98,12 +98,37 @@ def test_wrong_data_is_one_line(place, capsys):
     assert capsys.readouterr().err.startswith("measure.py: ") and not (place / "g.json").exists()
 
 
+def test_other_images_are_measured_anew(place, tmp_path, capsys):
+    for kind in ("images", "labels"):
+        (tmp_path / "data" / kind / "test").mkdir(parents=True)
+        content = np.asarray(Image.open(place / "data" / kind / "test/a.png"))
+        Image.fromarray(np.ascontiguousarray(content[:, ::-1])).save(tmp_path / "data" / kind / "test/a.png")
+    given = words(place)
+    given[given.index("--out") + 1] = str(tmp_path / "f.json")
+    assert measure.main(given) == 1
+    first = json.loads((tmp_path / "f.json").read_text())
+    given[given.index("--data") + 1] = str(tmp_path / "data")
+    assert measure.main(given) == 1
+    second = json.loads((tmp_path / "f.json").read_text())
+    assert all(second[key]["work"]["digest"] != first[key]["work"]["digest"] for key in first)
+    capsys.readouterr()
+    (tmp_path / "x.toml").write_text(FAMILY.replace("mean_iou", "rmze"))
+    assert measure.main([str(tmp_path / "x.toml"), *given[1:]]) == 2  # of what is measured already, too
+    assert "rooms-seg.h5: no rmze of head 'segmentation', but" in capsys.readouterr().err
+    with pytest.raises(SystemExit, match=r"report.py: rooms-seg.h5: no rmze of head 'segmentation'"):
+        report.main([str(tmp_path / "x.toml"), str(tmp_path / "f.json"), "--title", "t"])
+
+
 def test_wrong_files_are_one_line(place, tmp_path, capsys):
     given = words(place)
     for text, message in (
         ("x =", "x.toml: is no family"),
         ('head = "a"', "x.toml: is no family"),
         ("series = []", "x.toml: is no family of models (a series without models)"),
+        (
+            FAMILY.replace("[0.8, 0.2]", '["0.8"]'),
+            "x.toml: is no family of models (model 'rooms-seg' with budget '0.8')",
+        ),
         (FAMILY.replace("mean_iou", "ods"), "rooms-seg.h5: no ods of head 'segmentation', but segmentation"),
     ):
         (tmp_path / "x.toml").write_text(text)

@@ -99,9 +99,11 @@ def test_gates_start_from_the_dense_network_and_the_model_runs_in_pagnp(road, de
     labels = [np.asarray(Image.open(road / f"labels/val/{k}.png")) for k in range(2)]
     found = [model(np.asarray(Image.open(road / f"images/val/{k}.png"))).outputs["segmentation"] for k in range(2)]
     right = np.mean([f == label for f, label in zip(found, labels, strict=True)])
-    assert scores["segmentation.accuracy"] == pytest.approx(right, abs=0.005)  # torch and pagnp see the same network
+    assert scores["segmentation.pixel_accuracy"] == pytest.approx(
+        right, abs=0.005
+    )  # torch and pagnp see the same network
     out = capsys.readouterr().out
-    assert "segmentation.miou" in out and "keep.layer1.0.gate" in out and "left" in out
+    assert "segmentation.mean_iou" in out and "keep.layer1.0.gate" in out and "left" in out
     columns = (tmp_path / "pag/log.csv").read_text().splitlines()[0].split(",")
     assert columns[:5] == ["step", "seconds", "loss.segmentation", "loss.segmentation.lovasz", "loss.gates"]
 
@@ -186,7 +188,7 @@ def test_a_course_goes_on_only_as_it_began(road, dense, tmp_path, capsys):
     assert run(road, tmp_path / "a", *other) == 1
     assert "a course whose teacher was " in capsys.readouterr().err
     assert run(road, tmp_path / "a", *pag, "--evaluate", "val") == train.DONE
-    assert "segmentation.miou" in capsys.readouterr().out
+    assert "segmentation.mean_iou" in capsys.readouterr().out
     assert run(road, tmp_path / "a", *pag, "--evaluate", "val", "--export", str(tmp_path / "m.h5")) == 1
     assert "m.h5: the course is at step 1 of 2" in capsys.readouterr().err and not (tmp_path / "m.h5").exists()
 
@@ -347,3 +349,55 @@ def test_what_cannot_end_well_does_not_begin(road, dense, tmp_path, capsys):
     capsys.readouterr()
     assert run(road, tmp_path / "work") == 1
     assert "checkpoint.pt: is damaged or no checkpoint" in capsys.readouterr().err
+
+
+def test_a_loss_that_is_no_number_spoils_no_checkpoint(road, tmp_path, capsys):
+    work = tmp_path / "work"
+    assert run(road, work, "--stop-after", "0", "--set", "dense.lr=1e30") == train.STOPPED  # its own loss was fine
+    before = stored(work)
+    assert before["step"] == 1
+    assert run(road, work, "--set", "dense.lr=1e30") == 1
+    assert "the loss is no finite number" in capsys.readouterr().err
+    after = stored(work)
+    assert after["step"] == 1 and all(torch.equal(v, after["net"][k]) for k, v in before["net"].items())
+
+
+def test_a_course_goes_on_only_from_its_own_start(road, dense, tmp_path, capsys):
+    assert run(road, tmp_path / "other", "--seed", "1") == train.DONE
+    same = ("--stage", "same", "--start")
+    assert run(road, tmp_path / "same", *same, str(dense), "--stop-after", "0") == train.STOPPED
+    assert run(road, tmp_path / "same", *same, str(tmp_path / "other")) == 1
+    assert "not the weights that this course began with" in capsys.readouterr().err
+    assert run(road, tmp_path / "same", "--stage", "same") == train.DONE  # it needs them no more
+
+
+def test_a_checkpoint_that_cannot_be_written_is_one_line(road, tmp_path, capsys):
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here, a disk that is always full")
+    (tmp_path / "w").mkdir()
+    (tmp_path / "w/checkpoint.pt.part").symlink_to("/dev/full")
+    assert run(road, tmp_path / "w") == 1
+    assert "checkpoint.pt: cannot be written (" in capsys.readouterr().err
+    assert not list((tmp_path / "w").glob("checkpoint*"))
+
+
+def test_scores_need_the_split_that_is_scored_alone(road, dense, tmp_path, capsys):
+    for folder in ("images", "labels"):
+        (tmp_path / "data" / folder).mkdir(parents=True)
+        (tmp_path / "data" / folder / "val").symlink_to(road / folder / "val")
+    words = ("--evaluate", "val", "--seed", "7", "--set", "dense.epochs=9", "--export", str(tmp_path / "m.h5"))
+    assert run(tmp_path / "data", dense, *words) == train.DONE
+    assert "segmentation.mean_iou" in capsys.readouterr().out and (tmp_path / "m.h5").exists()
+
+
+def test_gates_of_pixels_are_no_start_for_gates_of_blocks(road, dense, tmp_path, capsys):
+    assert run(road, tmp_path / "pag", "--stage", "pag", "--start", str(dense)) == train.DONE
+    assert run(road, tmp_path / "skip", "--stage", "skip", "--start", str(tmp_path / "pag")) == 1
+    assert "not the weights of this network: layer1.0.gate.conv.weight" in capsys.readouterr().err
+
+
+def test_a_log_of_somebody_else_is_not_touched(road, tmp_path, capsys):
+    (tmp_path / "scores.csv").write_text("image,head,metric,value\n")
+    assert run(road, tmp_path) == 1
+    assert "scores.csv: is no log of train.py" in capsys.readouterr().err
+    assert (tmp_path / "scores.csv").read_text() == "image,head,metric,value\n"

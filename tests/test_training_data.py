@@ -114,6 +114,36 @@ def test_rooms_as_they_are_rendered(tmp_path):
         room_scenes.dataset(tmp_path, "val")
 
 
+def changed_room(folder, **arrays):
+    """Write a scene with some of its maps replaced."""
+    from rooms import render
+
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / "000000.npz", **{**render(1, 0, (24, 32)), **arrays})
+
+
+def test_a_truth_that_cannot_be_learned_is_an_error(tmp_path):
+    far, nowhere = np.ones((24, 32), np.float32), np.ones((24, 32, 3), np.float32)
+    far[3, 4], nowhere[5, 6] = np.inf, np.nan
+    labels = np.zeros((24, 32), np.uint8)
+    labels[0, 0] = 13
+    for changes, message in (
+        ({"depth": far}, r"000000.npz: the depth has infinite values or NaN"),
+        ({"normals": nowhere}, r"000000.npz: the normals has infinite values or NaN"),
+        ({"labels": labels}, r"000000.npz: class 13 in the labels, there are 0..11"),
+    ):
+        changed_room(tmp_path / "train", **changes)
+        with pytest.raises(DataError, match=message):
+            room_scenes.dataset(tmp_path, "train")[0]
+    wide = labels.astype(np.uint16)
+    wide[0, 0] = 65535  # no class
+    changed_room(tmp_path / "train", labels=wide)
+    assert room_scenes.dataset(tmp_path, "train")[0]["labels"][0, :2].tolist() == [255, 0]
+    (tmp_path / "classes.csv").write_text("value,name\n0,cat\n1,dog\n")
+    with pytest.raises(DataError, match=r"train: classes.csv does not fit .*has 12 classes, the ground truth 2"):
+        room_scenes.dataset(tmp_path, "train")
+
+
 def a_scene(h=20, w=30):
     """A scene whose maps all say where a pixel came from."""
     place = torch.arange(h * w).view(h, w)

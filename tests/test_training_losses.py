@@ -58,8 +58,10 @@ def test_true_answers_have_no_loss_and_full_scores():
     scores = Scores(TASKS, 4)
     scores.add(answers(scene), scene)
     found = scores.result()
-    assert found["seg.miou"] == found["seg.accuracy"] == found["far.delta"] == found["turn.in11"] == 1
-    assert found["edge.quick_f"] == 1 and found["far.abs_rel"] < 1e-6 and found["turn.degrees"] < 0.1
+    assert (
+        found["seg.mean_iou"] == found["seg.pixel_accuracy"] == found["far.delta1"] == found["turn.within_11.25"] == 1
+    )
+    assert found["edge.quick_f"] == 1 and found["far.abs_rel"] < 1e-6 and found["turn.mean"] < 0.1
 
 
 def test_what_a_teacher_says_otherwise_is_a_loss():
@@ -99,7 +101,7 @@ def test_scores_of_known_errors():
     scores.add(wrong, scene)
     found = scores.result()
     assert [found[f"seg.iou{k}"] for k in range(4)] == pytest.approx([1 / 2, 2 / 3, 1, 1])
-    assert found["far.abs_rel"] == pytest.approx(0.1, abs=1e-5) and found["turn.degrees"] > 179
+    assert found["far.abs_rel"] == pytest.approx(0.1, abs=1e-5) and found["turn.mean"] > 179
     assert found["edge.quick_f"] == pytest.approx(2 * 0.25 / 1.25, abs=1e-6)
 
 
@@ -125,7 +127,7 @@ def test_a_log_drops_what_came_after_the_checkpoint(tmp_path):
     again = Log(tmp_path / "log.csv", 100)
     again.add({"step": 150, "loss": 0.5})
     assert (tmp_path / "log.csv").read_text().split() == ["step,loss", "50,6.25", "100,12.5", "150,0.5"]
-    (tmp_path / "log.csv").write_text("other,columns\nno number,0\n")  # of no course, or cut off by a full disk
+    (tmp_path / "log.csv").write_text("ste")  # cut off by a full disk
     Log(tmp_path / "log.csv", 100).add({"step": 150, "loss": 0.5})
     assert (tmp_path / "log.csv").read_text().split() == ["step,loss", "150,0.5"]
     assert duration(61) == "1m01" and duration(7500) == "2h05"

@@ -80,3 +80,18 @@ def test_a_setting_newer_than_a_checkpoint_had_its_default():
     told = {"finetune.rho was 0.7, now 0.5", "finetune.distill was 0.0, now 2.0"}
     assert set(changed(old, new, "finetune")) == told
     assert changed({}, new, "finetune") == []  # a checkpoint of old tells nothing
+
+
+def test_what_a_head_says_is_what_the_recipe_trains():
+    for change, message in (
+        ('heads.depth.decode="exp10"', r"\[heads.depth\] has no decode; it takes task, hidden, unit"),
+        ('heads.depth.upsample={op="bilinear_deconv", factor=8}', r"\[heads.depth\] has no upsample"),
+        ("heads.depth.hidden=5", "hidden = 5; need list"),
+        ("heads.depth.unit=3", "unit = 3; need str"),
+        ("dense.weights={depth=nan}", "weights = .*; need finite numbers"),
+        ("network.gate_bias=nan", "gate_bias = nan; need finite numbers"),
+        ('dataset=["rooms"]', r"dataset = \['rooms'\]; choose one of"),
+        ('train_split=["train"]', r"train_split = \['train'\]; choose"),
+    ):
+        with pytest.raises(DataError, match=message):
+            load(CONFIGS / "rooms.toml", [change])

@@ -2,22 +2,26 @@
 
     python examples/rooms/make.py --out rooms-data/test --count 200 --seed 3 --size 192x256
 
-Stopping is harmless: scenes that exist are kept, and a file appears under its name only when it is whole.
+Stopping is harmless: scenes that exist are kept, and a file appears under its name only when it is whole. Scenes of
+another seed or size in the folder are an error: no set is mixed.
 """
 
 import argparse
 import csv
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from pathlib import Path
+from zipfile import BadZipFile
 
 if __package__ in (None, ""):
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
     __package__ = "rooms"
 
 import numpy as np
+from arguments import whole_number
 
 from .classes import CLASSES, PALETTE
 from .render import render
@@ -46,10 +50,27 @@ def save_scene(job):
     arrays = render(seed, index, size)
     arrays["normals"] = arrays["normals"].astype(np.float16)
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with open(partial, "wb") as file:
-        np.savez_compressed(file, seed=seed, index=index, **arrays)
-    os.replace(partial, path)
+    try:
+        with open(partial, "wb") as file:
+            np.savez_compressed(file, seed=seed, index=index, **arrays)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
     return index
+
+
+def check_scene(path, seed, size):
+    """Raise ValueError unless a scene that is there is one of this seed and size."""
+    try:
+        with np.load(path, allow_pickle=False) as scene:
+            has = int(scene["seed"]), scene["boundary"].shape
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise ValueError(f"{path}: is no scene ({error}); remove it") from error
+    if has != (seed, size):
+        was, shape = has
+        raise ValueError(
+            f"{path}: of seed {was}, {shape[0]}x{shape[1]}, not seed {seed}, {size[0]}x{size[1]}; choose another --out"
+        )
 
 
 def write_classes(folder):
@@ -74,12 +95,17 @@ def contact_sheet(folder, indices, columns=3):
 def run(args):
     """Render every missing scene, with a line of progress every ten seconds."""
     args.out.mkdir(parents=True, exist_ok=True)
+    present = [k for k in range(args.count) if scene_path(args.out, k).exists()]
+    for k in present:
+        check_scene(scene_path(args.out, k), args.seed, args.size)
     write_classes(args.out)
-    missing = [k for k in range(args.count) if not scene_path(args.out, k).exists()]
-    print(f"{args.out}: {args.count - len(missing)} scenes present, {len(missing)} to render", flush=True)
+    missing = sorted(set(range(args.count)) - set(present))
+    print(f"{args.out}: {len(present)} scenes present, {len(missing)} to render", flush=True)
     jobs = [(args.out, args.seed, k, args.size) for k in missing]
     start = last = time.monotonic()
-    with multiprocessing.get_context("spawn").Pool(args.workers) as pool:
+    with multiprocessing.get_context("spawn").Pool(
+        args.workers, signal.signal, (signal.SIGINT, signal.SIG_IGN)
+    ) as pool:
         for done, _ in enumerate(pool.imap_unordered(save_scene, jobs, chunksize=4), 1):
             now = time.monotonic()
             if now - last > 10 or done == len(jobs):
@@ -92,23 +118,31 @@ def run(args):
 
 
 def main():
-    """Parse the command line."""
+    """Parse the command line; return the exit code: 0, 1 a file is in the way or cannot be written, 130 Ctrl-C."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--count", type=whole_number(1), default=100)
+    parser.add_argument("--seed", type=whole_number(0), default=0)
     parser.add_argument("--size", type=parse_size, default=(240, 320), help="HEIGHTxWIDTH (default 240x320)")
-    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--workers", type=whole_number(1), default=2)
     parser.add_argument("--sheet", type=Path, help="also write a PNG of the first twelve scenes")
     args = parser.parse_args()
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # for the workers, which start afresh
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    run(args)
-    if args.sheet:
-        from PIL import Image
+    try:
+        run(args)
+        if args.sheet:
+            from PIL import Image
 
-        Image.fromarray(contact_sheet(args.out, range(min(12, args.count)))).save(args.sheet)
+            Image.fromarray(contact_sheet(args.out, range(min(12, args.count)))).save(args.sheet)
+    except (OSError, ValueError) as error:
+        print(f"make.py: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("make.py: interrupted; the same command goes on with the scenes that are missing", file=sys.stderr)
+        return 130
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -3,10 +3,11 @@
     python examples/tradeoff/measure.py examples/tradeoff/camvid.toml --models MODELS --data CAMVID --out camvid.json
 
 MODELS is a folder with NAME.h5 for the names in the family. What is in the JSON file already (the same weights, options
-and split) is not measured again, so the command goes on where it was stopped; models that are not there yet are told.
+and images) is not measured again, so the command goes on where it was stopped; models that are not there yet are told.
 """
 
 import argparse
+import hashlib
 import json
 import sys
 import tomllib
@@ -19,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout that 
 import pagnp
 from pagnp.errors import PagnpError, UsageError
 from pagnp.evaluate.evaluation import evaluate
+from pagnp.evaluate.groundtruth import GroundTruth
 from pagnp.evaluate.layouts import open_truth
 from pagnp.files import write_atomic
 from pagnp.modelfile import model_hash
@@ -65,6 +67,9 @@ def load_family(path: Path) -> Family:
         }
         if not all(series.values()) or not series:
             raise ValueError("a series without models")
+        for row in (row for rows in series.values() for row in rows):
+            if not isinstance(row.model, str) or not isinstance(row.budget, (int, float, type(None))):
+                raise ValueError(f"model {row.model!r} with budget {row.budget!r}")
         return Family(series=series, **{"thresholds": 99, "plot_from": 0.0, **tables})
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{path}: is no family of models ({error}); see camvid.toml beside measure.py") from error
@@ -92,23 +97,45 @@ def key_of(row: Row) -> str:
     return row.model if row.budget is None else f"{row.model} --budget {row.budget:g}"
 
 
-def measure(family: Family, row: Row, models: Path, data: Path, threads: int | None) -> Json:
+def images_digest(truth: GroundTruth) -> str:
+    """Return a SHA-256 that tells one set of images from another: of all names, and of the first image's pixels."""
+    whole = hashlib.sha256("\n".join(truth.names).encode())
+    whole.update(truth.read(truth.names[0])["image"].tobytes())
+    return whole.hexdigest()
+
+
+def score_of(family: Family, entry: Json) -> float:
+    """Return what is plotted of a row of the JSON file. Raises UsageError where it has no such head or score."""
+    heads = entry["heads"]
+    if family.score not in heads.get(family.head, {}):
+        have = "; ".join(f"{head}: {', '.join(scores)}" for head, scores in heads.items())
+        raise UsageError(
+            f"{entry['model']}.h5: no {family.score} of head '{family.head}', but {have}; correct the family"
+        )
+    return float(heads[family.head][family.score])
+
+
+def measure(family: Family, row: Row, models: Path, truth: GroundTruth, threads: int | None) -> Json:
     """Run one model over the split and return its scores and work."""
     model = pagnp.load(models / f"{row.model}.h5", threads=threads)
-    truth = open_truth(data, family.layout, family.split)
     options = {} if row.budget is None else {"budget": row.budget}
     found = asdict(evaluate(model, truth, thresholds=family.thresholds, threads=threads, **options))
     found.pop("scenes")
-    if family.score not in found["heads"].get(family.head, {}):
-        have = ", ".join(found["heads"])
-        raise UsageError(f"{row.model}.h5: no {family.score} of head '{family.head}', but {have}; correct the family")
-    return {"model": row.model, "hash": model_hash(model.graph), "budget": row.budget, "split": family.split, **found}
+    of = {
+        "hash": model_hash(model.graph),
+        "budget": row.budget,
+        "split": family.split,
+        "images_digest": images_digest(truth),
+    }
+    return {"model": row.model, **of, **found}
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure what is missing; return how many models are not there."""
     family = load_family(args.family)
     known = load_known(args.out) if args.out.exists() else {}
+    truth = open_truth(args.data, family.layout, family.split)
+    images = images_digest(truth)
     missing = []
     for row in rows_of(family):
         path = args.models / f"{row.model}.h5"
@@ -117,13 +144,15 @@ def run(args: argparse.Namespace) -> int:
             continue
         key, old = key_of(row), known.get(key_of(row))
         same = old and old["split"] == family.split and old["settings"]["thresholds"] == family.thresholds
+        same = same and old.get("images_digest") == images  # a file of old does not say
         if same and old["hash"] == model_hash(pagnp.load(path).graph):
+            score_of(family, old)
             continue
-        known[key] = measure(family, row, args.models, args.data, args.threads)
+        found = measure(family, row, args.models, truth, args.threads)
+        score, gmac = score_of(family, found), found["work"]["macs"]["executed"] / 1e9
+        known[key] = found
         write_atomic(str(args.out), (json.dumps(known, indent=1) + "\n").encode(), overwrite=True)
-        scores, work = known[key]["heads"][family.head], known[key]["work"]
-        gmac = work["macs"]["executed"] / 1e9
-        print(f"{key}: {family.score} {scores[family.score]:.4f}, {gmac:.3f} GMAC an image", flush=True)
+        print(f"{key}: {family.score} {score:.4f}, {gmac:.3f} GMAC an image", flush=True)
     if missing:
         print(f"not there yet: {', '.join(dict.fromkeys(missing))}", flush=True)
     return len(missing)

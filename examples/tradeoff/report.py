@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # a checkout that 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from chart import Series, chart
-from measure import Family, Row, key_of, load_family, load_known
+from measure import Family, Row, key_of, load_family, load_known, score_of
 
 from pagnp.bench import drawing
 from pagnp.errors import PagnpError, UsageError
@@ -57,8 +57,8 @@ def table(family: Family, known: dict[str, Json]) -> str:
     ]
     for title, rows in series.items():
         for row, entry in rows:
-            value, gated = _score(family, entry), entry["work"]["gated_share"]
-            gain = value - _score(family, first)
+            value, gated = score_of(family, entry), entry["work"]["gated_share"]
+            gain = value - score_of(family, first)
             off = f"{100 * gain:+.2f}" if family.score in PERCENT else f"{gain:+.4f}"
             cells = (
                 f"{title}: `{key_of(row)}`",
@@ -82,15 +82,11 @@ def plotted(family: Family, known: dict[str, Json]) -> list[Series]:
     scale = 100 if family.score in PERCENT else 1
     found = []
     for name, rows in series.items():
-        points = [(100 * _macs(entry) / base, scale * _score(family, entry)) for _, entry in rows]
+        points = [(100 * _macs(entry) / base, scale * score_of(family, entry)) for _, entry in rows]
         found.append(Series(name, tuple(point for point in points if point[1] >= family.plot_from)))
     if not any(one.points for one in found):
         raise UsageError(f"plot_from = {family.plot_from:g}: every score is lower; correct the family")
     return found
-
-
-def _score(family, entry):
-    return entry["heads"][family.head][family.score]
 
 
 def _macs(entry):

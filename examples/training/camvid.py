@@ -11,4 +11,4 @@ __all__ = ["CLASSES", "PALETTE", "dataset"]
 
 def dataset(root: Path, split: str) -> Dataset:
     """Open a split: "train", "val" or "test"."""
-    return tensors_of(open_split(Path(root), split))
+    return tensors_of(open_split(Path(root), split), CLASSES)

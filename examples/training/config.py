@@ -19,6 +19,9 @@ from .dataset import DataError
 TASKS_OF = {"camvid": ("segmentation",), "bsds": ("boundary",), "rooms": tuple(TRUTH)}  # what a data set can teach
 SPLITS = ("train", "trainval")  # that a network may be trained on
 TABLES = ("dense", "finetune")
+# What a head of a config says. Classes and colours are the data set's; how a head is decoded and upsampled is what its
+# task's loss and scores take it for.
+HEAD_KEYS = {"task": str, "hidden": list, "unit": str}
 CHOICES = {
     "schedule": ("cosine", "poly"),
     "optimizer": ("adamw", "sgd"),
@@ -50,6 +53,7 @@ NOT_NEGATIVE = (
     "truncate",
     "res6",
 )
+FINITE = ("weights", "gate_bias")
 SHARES = ("warmup", "ema", "boundary_threshold", "rho", "open", "noisy", "exact")  # 0..1
 # Stages but the first start from a dense network and share one budget of training, so that their ends compare.
 STAGES = {"dense": "dense"} | dict.fromkeys(("pag", "skip", "truncate", "multipool", "same"), "finetune")
@@ -159,9 +163,9 @@ def parse(tables: dict[str, Any], path: Path) -> Config:
     unknown = set(tables) - {"dataset", "train_split", "network", "heads", "augment", *TABLES}
     if unknown:
         raise DataError(f"{path}: unknown {', '.join(sorted(unknown))}")
-    if tables.get("dataset") not in TASKS_OF:
+    if not isinstance(tables.get("dataset"), str) or tables["dataset"] not in TASKS_OF:
         raise DataError(f"{path}: dataset = {tables.get('dataset')!r}; choose one of {', '.join(TASKS_OF)}")
-    if tables.get("train_split", "train") not in SPLITS:
+    if tables.get("train_split", "train") not in list(SPLITS):
         raise DataError(
             f"{path}: train_split = {tables['train_split']!r}; choose {' or '.join(SPLITS)}, never the test"
         )
@@ -192,15 +196,25 @@ def check_together(config: Config, path: Path) -> None:
         if stage.optimizer == "sgd" and not stage.momentum:
             raise DataError(f"{path}: [{name}] momentum = 0; optimizer sgd is Nesterov's, which needs more than 0")
     for name, head in config.heads.items():
-        if head.get("task") not in TASKS_OF[config.dataset]:
-            raise DataError(
-                f"{path}: [heads.{name}] task = {head.get('task')!r}; {config.dataset} has truths for "
-                f"{', '.join(TASKS_OF[config.dataset])}"
-            )
+        check_head(name, head, config.dataset, path)
     how, tasks = config.augment, {head.get("task") for head in config.heads.values()}
     if "normals" in tasks and (how.degrees or how.quarters):
         raise DataError(
             f"{path}: [augment] turns pictures, but not the normals in them; leave out degrees and quarters"
+        )
+
+
+def check_head(name, head, dataset, path):
+    """Raise DataError unless a head's table has what the recipe can train."""
+    for key, value in head.items():
+        if key not in HEAD_KEYS:
+            raise DataError(f"{path}: [heads.{name}] has no {key}; it takes {', '.join(HEAD_KEYS)}")
+        if not isinstance(value, HEAD_KEYS[key]):
+            raise DataError(f"{path}: [heads.{name}] {key} = {value!r}; need {HEAD_KEYS[key].__name__}")
+    if head.get("task") not in TASKS_OF[dataset]:
+        raise DataError(
+            f"{path}: [heads.{name}] task = {head.get('task')!r}; {dataset} has truths for "
+            f"{', '.join(TASKS_OF[dataset])}"
         )
 
 
@@ -223,6 +237,8 @@ def table_of(kind, tables, name, path):
             raise DataError(f"{path}: [{name}] {key} = {value!r}; need 0 or more")
         if key in SHARES and not 0 <= value <= 1:
             raise DataError(f"{path}: [{name}] {key} = {value!r}; need 0 to 1")
+        if key in FINITE and not all(map(math.isfinite, value.values() if isinstance(value, dict) else (value,))):
+            raise DataError(f"{path}: [{name}] {key} = {value!r}; need finite numbers")
         if key == "scale" and value[0] > value[1]:
             raise DataError(f"{path}: [{name}] scale = {value!r}; need the smaller one first")
     try:

@@ -6,6 +6,7 @@ threads. On a GPU it does not: some of torch's gradients there add up in the ord
 """
 
 import copy
+import functools
 import hashlib
 import os
 import time
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pagnp.graph import padded_size
 from pagnp.torch.losses import sparsity_loss
 from pagnp.torch.nn import MultiPool, gate_probabilities, gates, keep_rates, set_gate_mode, set_temperature
 
@@ -50,11 +52,9 @@ class Course:
         self.classes = max(
             [1, *(head.channels for head in self.net.spec.heads if head.entry["task"] == "segmentation")]
         )
-        self.class_weights = None
-        if "segmentation" in self.tasks.values():
-            weights = class_weights(data, self.classes, self.stage.class_weight_power)
-            self.class_weights = None if weights is None else weights.to(device)
         self.step, self.seconds = 0, 0.0
+        self.start: str | None = None  # digest of the weights that the course began with
+        self.finite = torch.ones((), dtype=torch.bool, device=device)
         self.teacher: torch.nn.Module | None = None
         self.pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
         self.decides = decides(config, stage)
@@ -64,11 +64,27 @@ class Course:
         self.batches: Iterator[dict[str, torch.Tensor]] | None = None
         self.steps = self.stage.epochs * steps_of_epoch(data, self.stage.batch)
 
+    @functools.cached_property
+    def class_weights(self) -> torch.Tensor | None:
+        """Weights (classes,) of the segmentation loss, None where there is none or all count alike."""
+        if "segmentation" not in self.tasks.values():
+            return None
+        weights = class_weights(self.data, self.classes, self.stage.class_weight_power)
+        return None if weights is None else weights.to(self.device)
+
     def start_from(self, path: Path) -> list[str]:
         """Take the weights of a finished course, before the first step; return what a person should know of it."""
         notes = start_from(self.net, path, self.config, self.name)
         self.average.load_state_dict(self.net.state_dict())
+        self.start = weights_digest(read_checkpoint(path)["average"])
         return notes
+
+    def check_start(self, path: Path) -> None:
+        """Raise DataError if this course is known to have begun with other weights than those of a finished course."""
+        if self.start is not None and self.start != weights_digest(read_checkpoint(path)["average"]):
+            raise DataError(
+                f"{path}: not the weights that this course began with; give its own --start or another --work"
+            )
 
     def learn_from(self, path: Path) -> None:
         """Take the dense network of a finished course for the teacher of `distill`; it is no part of the checkpoint.
@@ -85,7 +101,7 @@ class Course:
         """Return {name: value} of what the course depends on, but for the weights that it starts from."""
         found = settings(self.config, STAGES[self.name]) | {"bf16": self.bf16}
         if self.teacher is not None:
-            found["teacher"] = weights_digest(self.teacher)
+            found["teacher"] = weights_digest(self.teacher.state_dict())
         return found
 
     @property
@@ -93,7 +109,10 @@ class Course:
         return self.step / self.steps
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint under a temporary name, then give it its own; of a finished course the average is kept."""
+        """Write a checkpoint under a temporary name, then give it its own; of a finished course the average is kept.
+
+        Raises: DataError where it cannot be written.
+        """
         parts = ("average",) if self.step == self.steps else ("net", "average", "optimizer")
         state = {name: getattr(self, name).state_dict() for name in parts}
         state |= {
@@ -103,14 +122,22 @@ class Course:
             "seed": self.seed,
             "stage": self.name,
             "config": self.settings(),
+            "start": self.start,
         }
         partial = path.with_name(f"{path.name}.part")
-        torch.save(state, partial)
-        os.replace(partial, path)
+        try:
+            torch.save(state, partial)
+            os.replace(partial, path)
+        except (OSError, RuntimeError) as error:  # the latter is torch's of a full disk
+            partial.unlink(missing_ok=True)
+            reason = str(error).partition("\n")[0]
+            raise DataError(f"{path}: cannot be written ({reason}); free some space, or see to its folder") from error
 
     def load(self, path: Path, to_train: bool = True) -> None:
         """Go on from a checkpoint of this very course; not `to_train`: other settings of the training do not matter."""
         state = read_checkpoint(path, self.device)
+        if not to_train:
+            self.steps, self.seed = state["steps"], state["seed"]
         for name, mine in (("steps", self.steps), ("seed", self.seed), ("stage", self.name)):
             if state[name] != mine:
                 raise DataError(f"{path}: a course with {name} {state[name]}, not {mine}; choose another --work")
@@ -125,7 +152,7 @@ class Course:
             raise DataError(f"{path}: the weights of another network; give its own config and options") from error
         if "optimizer" in state:
             self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.seconds = state["step"], state["seconds"]
+        self.step, self.seconds, self.start = state["step"], state["seconds"], state.get("start")
 
     def next_batch(self) -> dict[str, torch.Tensor]:
         """Return this step's batch on the device."""
@@ -159,6 +186,7 @@ class Course:
         if gates(self.net):
             losses["gates"] = sparsity_loss(kept_maps(self.net), stage.rho, stage.sparsity_form, **self.budget)
             loss = loss + now.sparsity * losses["gates"]
+        self.finite &= loss.detach().isfinite()
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.net.parameters(), stage.clip)
@@ -171,6 +199,14 @@ class Course:
         if chosen:
             means["keep"] = torch.stack([one[:, 1].mean() for one in chosen]).mean()
         return means | {"lr": now.lr, "temperature": now.temperature}
+
+    def check(self) -> None:
+        """Raise DataError if the loss of a step was no finite number: the weights are spoiled since then."""
+        if not self.finite:
+            raise DataError(
+                f"step {self.step}: the loss is no finite number, here or up to 50 steps before; the checkpoint is "
+                "from before that. Lower lr or the weights of the losses"
+            )
 
     @torch.no_grad()
     def follow(self) -> None:
@@ -186,12 +222,12 @@ class Course:
         """Score the running average, deciding hard, on whole images in float32."""
         scores, kept = Scores(self.tasks, self.classes), []
         self.average.eval()
-        multiple = self.net.spec.preprocess["pad_multiple"]
         for k in range(len(data)):
             scene = data[k]
             image = normalise(scene["image"][None].to(self.device).float() / 255)
             h, w = image.shape[-2:]
-            padded = torch.nn.functional.pad(image, (0, -w % multiple, 0, -h % multiple))
+            below, right = (b - a for a, b in zip((h, w), padded_size((h, w), self.net.spec.preprocess), strict=True))
+            padded = torch.nn.functional.pad(image, (0, right, 0, below))
             outputs = self.average(padded.to(memory_format=torch.channels_last))
             outputs = {head: cropped(logits, (h, w), padded.shape[-2:]) for head, logits in outputs.items()}
             scores.add(outputs, scene)
@@ -210,10 +246,10 @@ def loss_weight(name, stage):
     return stage.weights.get(head, 1.0) * {"": 1.0, "lovasz": stage.lovasz, "teacher": stage.distill}[part]
 
 
-def weights_digest(net):
-    """Return a SHA-256 of all weights and statistics of a network."""
+def weights_digest(state):
+    """Return a SHA-256 of all weights and statistics of a network, from its state_dict."""
     whole = hashlib.sha256()
-    for value in net.state_dict().values():
+    for value in state.values():
         whole.update(value.detach().cpu().contiguous().numpy().tobytes())
     return whole.hexdigest()
 

@@ -12,12 +12,15 @@ Only `image` is always there.
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from pagnp.errors import GroundTruthError as DataError
-from pagnp.evaluate.groundtruth import IGNORE, GroundTruth, Scene
+from pagnp.errors import UsageError
+from pagnp.evaluate.classnames import check_classes
+from pagnp.evaluate.groundtruth import IGNORE, GroundTruth, Scene, ignored_label
 
 __all__ = ["IGNORE", "DataError", "Dataset", "as_tensors", "tensors_of"]
 
@@ -51,6 +54,33 @@ def as_tensors(scene: Scene) -> dict[str, torch.Tensor]:
     return {name: x.permute(2, 0, 1).contiguous() if x.ndim == 3 else x for name, x in tensors.items()}
 
 
-def tensors_of(truth: GroundTruth) -> Dataset:
-    """Return the scenes of a ground truth as tensors."""
-    return Dataset(truth.names, lambda name: as_tensors(truth.read(name)))
+def tensors_of(truth: GroundTruth, classes: Sequence[str] = ()) -> Dataset:
+    """Return the scenes of a ground truth as tensors; `classes` are those of its labels.
+
+    Raises: DataError where the set says that its classes are others; reading a scene does where a value is none that
+            can be learned.
+    """
+    try:
+        check_classes("segmentation", len(classes), classes, truth.classes)
+    except UsageError as error:
+        raise DataError(f"{truth.image(truth.names[0]).parent}: classes.csv does not fit ({error})") from error
+
+    def read(name: str) -> dict[str, torch.Tensor]:
+        scene = truth.read(name)
+        check(scene, len(classes), truth.image(name))
+        return as_tensors(scene)
+
+    return Dataset(truth.names, read)
+
+
+def check(scene: Scene, classes: int, path: Path) -> None:
+    """Raise DataError where a truth is no number, or a label is of no class: one such pixel spoils all weights."""
+    for kind in ("depth", "normals", "boundary"):
+        if not np.isfinite(scene.get(kind, 0)).all():
+            raise DataError(f"{path}: the {kind} has infinite values or NaN; 0 stands for unknown")
+    labels = scene.get("labels")
+    if labels is not None:
+        wrong = labels[(labels >= classes) & (labels != ignored_label(labels))]
+        if wrong.size:
+            raise DataError(f"{path}: class {wrong.max()} in the labels, there are 0..{classes - 1}")
+        scene["labels"] = np.where(labels == ignored_label(labels), IGNORE, labels).astype(np.uint8)

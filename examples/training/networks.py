@@ -97,9 +97,9 @@ def read_checkpoint(path: Path, device: str = "cpu") -> dict[str, Any]:
 def start_from(net: PAGResNet, path: Path, config: Config, stage: str) -> list[str]:
     """Load the running average of a finished course; what a gate, a new head or an attention adds keeps its own start.
 
-    The 3x3 of a block that becomes a MultiPool starts every branch. Anything else that is missing, left over or of
-    another shape is an error; blocks that stage "truncate" drops are left over by design. Returns what a person should
-    know: that the course was not at its end, or that heads begin anew.
+    The 3x3 of a block that becomes a MultiPool starts every branch. Anything else that is missing or left over, and
+    what is of another shape outside the heads, is an error; blocks that stage "truncate" drops are left over by design.
+    Returns what a person should know: that the course was not at its end, or that heads begin anew.
     """
     state = read_checkpoint(path)
     weights = state["average"]
@@ -109,7 +109,8 @@ def start_from(net: PAGResNet, path: Path, config: Config, stage: str) -> list[s
     clash = [name for name, value in weights.items() if name in own and own[name].shape != value.shape]
     missing, left_over = net.load_state_dict({k: v for k, v in weights.items() if k not in clash}, strict=False)
     new = (".gate.", ".attention.")
-    wrong = [n for n in (*clash, *missing) if not (any(part in n for part in new) or n.startswith("heads."))]
+    wrong = [n for n in clash if not n.startswith("heads.")]
+    wrong += [n for n in missing if n not in clash and not (any(part in n for part in new) or n.startswith("heads."))]
     dropped = tuple(f"{block.name}." for block in net.spec.blocks[::-1][: config.network.truncate])
     allowed = dropped if stage == "truncate" else replaced(own) if stage == "multipool" else ()
     wrong += [name for name in left_over if not name.startswith(("heads.", *allowed))]

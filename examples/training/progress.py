@@ -1,14 +1,22 @@
 """Lines of progress with the time that is left, and the same numbers as CSV."""
 
 import csv
+import io
 import math
 from pathlib import Path
 
 from torch import Tensor
 
+from pagnp.files import write_atomic
+
+from .dataset import DataError
+
 
 class Log:
-    """A CSV file with the columns of its first row; rows after the checkpoint that was gone back to are cut off."""
+    """A CSV file with the columns of its first row; rows after the checkpoint that was gone back to are cut off.
+
+    Raises: DataError where the file is not a log of a course.
+    """
 
     def __init__(self, path: Path, step: int) -> None:
         self.path, self.columns = path, None
@@ -17,6 +25,8 @@ class Log:
             with open(path, newline="") as file:
                 rows = [row for row in csv.reader(file) if row]
         if rows:
+            if not "step".startswith(rows[0][0]):  # a full disk may have cut even that off
+                raise DataError(f"{path}: is no log of train.py; move it away, or choose another --work")
             self.columns = rows[0]
             whole = [row for row in rows[1:] if len(row) == len(rows[0]) and row[0].isdecimal()]
             kept = [row for row in whole if int(row[0]) <= step]
@@ -24,8 +34,9 @@ class Log:
                 self.columns = None
                 path.unlink()
                 return
-            with open(path, "w", newline="") as file:
-                csv.writer(file).writerows([rows[0], *kept])
+            text = io.StringIO()
+            csv.writer(text).writerows([rows[0], *kept])
+            write_atomic(path, text.getvalue().encode())
 
     def add(self, row: dict[str, float]) -> None:
         """Append one row; the first key is the step."""

@@ -13,4 +13,4 @@ __all__ = ["CLASSES", "PALETTE", "dataset"]
 
 def dataset(root: Path, split: str) -> Dataset:
     """Open the scenes that are in ROOT/SPLIT now."""
-    return tensors_of(open_split(Path(root), split))
+    return tensors_of(open_split(Path(root), split), CLASSES)

@@ -1,4 +1,4 @@
-"""The loss of each head and the scores that steer a course. `pagnp` measures what is published, not this file."""
+"""The loss of each head and the scores that steer a course, of torch's answers. What is published is of `pagnp`'s."""
 
 from collections.abc import Mapping
 
@@ -6,14 +6,21 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from pagnp.evaluate.depth import Depth
 from pagnp.evaluate.groundtruth import TRUTH
+from pagnp.evaluate.normals import WITHIN, Normals
+from pagnp.evaluate.segmentation import Segmentation
 from pagnp.torch.losses import boundary_loss, depth_loss, normals_loss, segmentation_loss, upsample
 
 from .config import Stage
 from .dataset import IGNORE, Dataset
 from .lovasz import lovasz_softmax
 
-SMALL_ERRORS = (11.25, 22.5, 30.0)  # degrees; Fouhey et al. 2013
+SHOWN = {  # what is logged of a task's scores
+    "boundary": ("quick_f", "threshold"),
+    "depth": ("abs_rel", "rmse", "delta1"),
+    "normals": ("mean", *(f"within_{limit:g}" for limit in WITHIN)),
+}
 TOLERANCE = 3  # pixels, of the quick boundary score
 
 
@@ -91,74 +98,69 @@ def class_weights(data: Dataset, classes: int, power: float) -> torch.Tensor | N
 
 
 class Scores:
-    """Sums over the scenes of a split, from which `result` makes the scores of each head."""
+    """Scores of each head over the scenes of a split: `pagnp`'s own, but for boundaries."""
 
     def __init__(self, tasks: Mapping[str, str], classes: int) -> None:
-        self.tasks, self.classes = tasks, classes
-        self.matrices = {head: np.zeros((classes, classes), np.int64) for head in tasks}
-        self.boundaries = {head: np.zeros((4, 99)) for head in tasks}
-        self.sums: dict[str, list[float]] = {}
+        self.tasks = tasks
+        kinds = {
+            "segmentation": lambda: Segmentation(classes),
+            "boundary": QuickBoundary,
+            "depth": Depth,
+            "normals": Normals,
+        }
+        self.scores = {head: kinds[task]() for head, task in tasks.items()}
 
     def add(self, outputs: Mapping[str, torch.Tensor], scene: Mapping[str, torch.Tensor]) -> None:
         """Add one scene; outputs are the raw heads of a batch of one."""
         size = scene["image"].shape[-2:]
         for head, task in self.tasks.items():
             logits, truth = upsample(outputs[head].float(), size)[0], scene[TRUTH[task]]
-            getattr(self, f"add_{task}")(head, logits, truth)
+            if task == "segmentation":
+                self.scores[head].add(logits.argmax(0).numpy(), truth.numpy())
+            elif task == "depth":
+                self.scores[head].add(torch.exp(logits[0]).numpy(), truth.numpy())
+            elif task == "normals":
+                self.scores[head].add(*(x.permute(1, 2, 0).numpy() for x in (logits, truth)))
+            else:
+                self.scores[head].add(torch.sigmoid(logits), truth)
 
-    def add_segmentation(self, head, logits, labels):
-        known = labels != IGNORE
-        pairs = labels[known].long() * self.classes + logits.argmax(0)[known]
-        matrix = self.matrices[head]
-        matrix += np.bincount(pairs.numpy(), minlength=matrix.size).reshape(matrix.shape)
+    def result(self) -> dict[str, float]:
+        """Return {"head.score": value}, `iou0` and so on for the classes."""
+        out = {}
+        for head, task in self.tasks.items():
+            found = self.scores[head].result()
+            if task == "segmentation":
+                found |= {f"iou{k}": value for k, value in enumerate(found["iou"].values())}
+                shown = ["mean_iou", "pixel_accuracy", *(f"iou{k}" for k in range(len(found["iou"])))]
+            else:
+                shown = SHOWN[task]
+            out |= {f"{head}.{name}": float(found[name]) for name in shown}
+        return out
 
-    def add_boundary(self, head, logits, truth):
-        """Count with a tolerance but without one-to-one matching: a quick stand-in for ODS, and above it."""
-        p = thin(torch.sigmoid(logits))
+
+class QuickBoundary:
+    """Counts with a tolerance but without one-to-one matching: a quick stand-in for ODS, and above it."""
+
+    def __init__(self) -> None:
+        self.counts = np.zeros((4, 99))  # found and right, found, recalled, marked; a column a threshold
+
+    def add(self, p: torch.Tensor, truth: torch.Tensor) -> None:
+        """Add one image: probabilities (1, h, w), and the share of annotators who marked a pixel (h, w)."""
+        p = thin(p)
         marked = truth >= 0.3
         near_truth, near_p = spread(marked[None].float())[0] > 0, spread(p)[0]
         edges = torch.linspace(0.01, 0.99, 99)
         for row, values in enumerate((p[0][near_truth], p[0], near_p[marked])):
             found = torch.bucketize(values.flatten(), edges, right=True)
-            self.boundaries[head][row] += np.bincount(found.numpy(), minlength=100)[::-1].cumsum()[::-1][1:]
-        self.boundaries[head][3] += int(marked.sum())
-
-    def add_depth(self, head, logits, truth):
-        found = torch.exp(logits[0])[truth > 0].double()
-        truth = truth[truth > 0].double()
-        ratio = torch.maximum(found / truth, truth / found)
-        means = ((found - truth).abs() / truth).mean(), ((found - truth) ** 2).mean(), (ratio < 1.25).double().mean()
-        self.sums.setdefault(head, []).append([float(v) for v in means])
-
-    def add_normals(self, head, logits, truth):
-        cosine = (functional.normalize(logits, dim=0) * truth).sum(0).clamp(-1, 1)
-        angle = torch.rad2deg(torch.acos(cosine.double()))
-        means = angle.mean(), *((angle < limit).double().mean() for limit in SMALL_ERRORS)
-        self.sums.setdefault(head, []).append([float(v) for v in means])
+            self.counts[row] += np.bincount(found.numpy(), minlength=100)[::-1].cumsum()[::-1][1:]
+        self.counts[3] += int(marked.sum())
 
     def result(self) -> dict[str, float]:
-        """Return {"head.score": value}."""
-        out = {}
-        for head, task in self.tasks.items():
-            if task == "segmentation":
-                matrix = self.matrices[head]
-                hit = np.diag(matrix)
-                union = matrix.sum(0) + matrix.sum(1) - hit
-                iou = np.where(union > 0, hit / np.maximum(union, 1), np.nan)
-                out |= {f"{head}.miou": np.nanmean(iou), f"{head}.accuracy": hit.sum() / matrix.sum()}
-                out |= {f"{head}.iou{k}": value for k, value in enumerate(iou)}
-            elif task == "boundary":
-                right, found, recalled, marked = self.boundaries[head]
-                precision, recall = right / np.maximum(found, 1), recalled / np.maximum(marked, 1)
-                f = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
-                out |= {f"{head}.quick_f": f.max(), f"{head}.threshold": 0.01 * (1 + f.argmax())}
-            else:
-                names = {"depth": ("abs_rel", "rmse", "delta"), "normals": ("degrees", "in11", "in22", "in30")}[task]
-                means = dict(zip(names, np.mean(self.sums[head], axis=0), strict=True))
-                if task == "depth":
-                    means["rmse"] **= 0.5
-                out |= {f"{head}.{name}": value for name, value in means.items()}
-        return {name: float(value) for name, value in out.items()}
+        """Return `quick_f`, the best F-measure, and its `threshold`."""
+        right, found, recalled, marked = self.counts
+        precision, recall = right / np.maximum(found, 1), recalled / np.maximum(marked, 1)
+        f = 2 * precision * recall / np.maximum(precision + recall, 1e-9)
+        return {"quick_f": f.max(), "threshold": 0.01 * (1 + f.argmax())}
 
 
 def spread(p):

@@ -27,8 +27,8 @@ def check_reference(weights, arch, backend, threads, seed, path, pixels, skip_un
         if from_file:
             padded = size = file.input_size()
         else:
-            size, multiple = pixels.shape[:2], (model.graph.preprocess or {}).get("pad_multiple", 1)
-            padded = tuple(-(-side // multiple) * multiple for side in size)
+            size = pixels.shape[:2]
+            padded = model.graph.padded_size(size)
         plan = lower(canonical(model.graph), *padded, dense=True)
         memory.require(plan, MEMORY_FACTOR * plan.bytes, model.backend.arrays)
         file.fit(padded, size, skip_unknown)

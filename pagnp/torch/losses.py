@@ -31,7 +31,8 @@ def sparsity(m: Tensor, rho: float, form: SparsityForm = "kl") -> Tensor:
         raise UsageError(f"sparsity: target rate {rho} is outside 0..1")
     if form == "mild":
         return torch.log1p(((1 - m) - (1 - rho)) ** 2) + torch.log1p((m - rho) ** 2)
-    m = m.clamp(1e-6, 1 - 1e-6)  # a gate that is fully shut or open keeps a finite loss
+    # A gate that is fully shut or open keeps a finite loss, and a gradient by which it can come back.
+    m = m + (m.clamp(1e-6, 1 - 1e-6) - m).detach()
     loss = m.new_zeros(())
     if rho > 0:
         loss = loss + rho * (math.log(rho) - torch.log(m))
@@ -42,10 +43,10 @@ def sparsity(m: Tensor, rho: float, form: SparsityForm = "kl") -> Tensor:
 
 def sparsity_loss(
     probabilities: Sequence[Tensor],
-    rho: float | list[float] | tuple[float, ...],
+    rho: float | Sequence[float] | Tensor,
     form: SparsityForm = "kl",
     budget: Literal["gate", "global"] = "gate",
-    weights: Sequence[float] | None = None,
+    weights: Sequence[float] | Tensor | None = None,
 ) -> Tensor:
     """Return the sparsity loss of a network's gates.
 
@@ -61,7 +62,7 @@ def sparsity_loss(
         raise UsageError("sparsity_loss: no gates; gate_probabilities needs a forward of a gated model first")
     weights = _one_a_gate("weights", 1.0 if weights is None else weights, len(probabilities))
     if budget == "global":
-        if isinstance(rho, (list, tuple)):
+        if not _is_number(rho):
             raise UsageError('sparsity_loss: a global budget has one rho; a list of them goes with budget "gate"')
         total = sum(w * p.numel() for w, p in zip(weights, probabilities, strict=True))
         kept = sum(w * p.sum() for w, p in zip(weights, probabilities, strict=True)) / total
@@ -74,11 +75,15 @@ def sparsity_loss(
 
 
 def _one_a_gate(name, given, count):
-    """Return `given` as a list with an entry a gate; a number serves all."""
-    values = list(given) if isinstance(given, (list, tuple)) else [given] * count
+    """Return `given` as a list of floats with an entry a gate; a number serves all."""
+    values = [float(given)] * count if _is_number(given) else [float(value) for value in given]
     if len(values) != count:
         raise UsageError(f"sparsity_loss: {len(values)} {name} for {count} gates; give one a gate")
     return values
+
+
+def _is_number(given):
+    return isinstance(given, (int, float)) or getattr(given, "ndim", None) == 0
 
 
 def upsample(logits: Tensor, size: Size) -> Tensor:

@@ -63,7 +63,10 @@ def _partners(folder, images, kind, splits):
     """Return {image name: the file, or the folder of maps, that holds a truth of it}; `splits` are no such folders."""
     suffixes = SUFFIXES[kind]
     inside = [path for path in sorted(folder.iterdir()) if path.name[0] != "."]
-    found = {path.stem: path for path in inside if path.suffix.lower() in suffixes}
+    found: dict[str, Path] = {}
+    for path in inside:
+        if path.suffix.lower() in suffixes and found.setdefault(path.stem, path) is not path:
+            raise GroundTruthError(f"{path}: stands beside {found[path.stem].name}; keep one of them")
     if kind == "boundary":
         for path in inside:
             if path.is_dir() and path.name not in splits and found.setdefault(path.name, path) is not path:
@@ -73,13 +76,13 @@ def _partners(folder, images, kind, splits):
 
 
 def _read_depth(path: Path) -> Array:
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         return _read_npy(path, 2)
     return (read_grey(path, bits=16) / MILLIMETRES).astype(np.float32)
 
 
 def _read_normals(path: Path) -> Array:
-    return _read_npy(path, 3) if path.suffix == ".npy" else read_normals(path)
+    return _read_npy(path, 3) if path.suffix.lower() == ".npy" else read_normals(path)
 
 
 def _read_boundary(path: Path) -> Array:

@@ -18,6 +18,9 @@ def check(budget: float | None, threshold: float | None, graph: Graph) -> None:
         return
     if budget is not None and threshold is not None:
         raise UsageError("budget and threshold exclude each other; give one")
+    for name, value in (("budget", budget), ("threshold", threshold)):
+        if value is not None and not isinstance(value, (int, float, np.integer, np.floating)):
+            raise UsageError(f"{name} is a number, got {value!r}")
     if budget is not None and not 0 <= budget <= 1:
         raise UsageError(f"budget is a share between 0 and 1, got {budget}")
     if threshold is not None and not abs(threshold) <= float(np.finfo(np.float32).max):

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pagnp import gpuarrays
+from pagnp.errors import DtypeError
 from pagnp.types import OnGpu, Tensor, Words
 
 CONTRACT_NAME = "pagnp-bits/1"
@@ -149,8 +150,12 @@ def digest(array: npt.ArrayLike | OnGpu) -> str:
 
     array    (h, w, c), (h, w) or any shape without a batch axis; float32, integer or bool; on a GPU, too
     Numerics: every NaN is hashed as 7FC00000, bool as 0 and 1.
+    Raises:   DtypeError for another dtype.
     """
     array = np.asarray(gpuarrays.to_host(array))
+    array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    if array.dtype != np.float32 and array.dtype.kind not in "iub":
+        raise DtypeError(f"digest: the array is {array.dtype}, need float32, an integer type or bool")
     running = RunningDigest(array.dtype, array.shape)
     running.update(array)
     return running.hexdigest()

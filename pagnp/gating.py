@@ -33,7 +33,7 @@ def with_gate_mode(graph: Graph, mode: GateMode | None) -> Graph:
         nodes[node.name] = node
     changed = replace(graph, nodes=nodes)
     try:
-        changed.infer()
+        changed.check_values()
     except GraphError as error:
         raise UsageError(f"gate_mode '{mode}' does not fit this model: {error}") from error
     return changed

@@ -1,5 +1,6 @@
 """The graph: plain nodes with a dense meaning, checked on construction of a model, and its canonical form."""
 
+import json
 import re
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
@@ -7,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from pagnp import nodecheck, opset
-from pagnp.errors import GraphError
+from pagnp import graphjson, nodecheck, opset
+from pagnp.errors import GraphError, ModelFileError
 from pagnp.types import Json, MaybeNone, Size, Tensor
 
 INPUT = "input"
@@ -133,7 +134,10 @@ class Graph:
         return values
 
     def validate(self) -> "Graph":
-        """Check nodes, weights, channels, outputs and heads; return self. Raises GraphError."""
+        """Check nodes, weights, channels, outputs, heads and preprocess; return self. Raises GraphError."""
+        _check_described("preprocess", self.preprocess)
+        for head in self.heads:
+            _check_described("head", head)
         if not 1 <= self.channels <= opset.LIMIT:
             raise GraphError(f"the input has {self.channels} channels")
         checked = Graph(self.channels)
@@ -144,11 +148,15 @@ class Graph:
             checked.nodes[name] = node
             for role, key in node.weights.items():
                 self._check_weight(node, role, key)
+        self.check_values()
+        _check_gates(self)
+        return self
+
+    def check_values(self) -> None:
+        """Check what the nodes give: kinds, channels, outputs, heads, choices. Raises GraphError."""
         values = self.infer()
         _check_outputs(self, values)
-        _check_gates(self)
         _check_choices(self, values)
-        return self
 
     def _check_weight(self, node, role, key):
         if key not in self.weights:
@@ -218,6 +226,15 @@ def padded_size(size: Size, preprocess: Json | None) -> Size:
     multiple = (preprocess or {}).get("pad_multiple", 1)
     h, w = (side + -side % multiple for side in size)
     return h, w
+
+
+def _check_described(part, entry):
+    """Raise GraphError unless `entry` is as schema/graph.json has the definition `part`; tuples are lists there."""
+    try:
+        document = json.loads(json.dumps(entry, allow_nan=False))
+        graphjson.check_schema(document, part, part, fix="docs/MODEL_FORMAT.md has what belongs there")
+    except (TypeError, ValueError, ModelFileError) as error:
+        raise GraphError(str(error)) from error
 
 
 def _check_outputs(graph, values):

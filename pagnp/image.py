@@ -100,6 +100,8 @@ def load_image(path: FilePath, max_pixels: int = MAX_PIXELS) -> Image:
         raise ImageError(f"{path}: no such file; check its name") from error
     except OSError as error:
         raise ImageError(f"{path}: cannot be read ({error.strerror or error}); check its permissions") from error
+    except ValueError as error:  # a name with a zero byte
+        raise ImageError(f"{str(path)!r}: cannot be read ({error}); check its name") from error
 
 
 def from_array(x: Image | PillowImage.Image | Pixels) -> Image:

@@ -65,6 +65,8 @@ class Model:
     """
 
     def __init__(self, graph: Graph, backend: BackendLike = "auto", threads: int | None = None) -> None:
+        if not isinstance(graph, Graph):
+            raise UsageError(f"Model: graph is a {type(graph).__name__}, need a Graph; of a file: pagnp.load")
         self.graph = graph.validate()
         self.backend = choose(backend, threads)
         self._follows = backend == AUTO  # arrays of a GPU to that GPU
@@ -106,9 +108,12 @@ class Model:
         flip       average with the mirror image's prediction
         tile       compute in bands of so many rows of the image: same bits, less memory; None: only where the whole
                    image does not fit into memory (Result.tile says)
-        progress   called with the share of the work that is done, 0 to 1
-        Raises:    ImageError, UsageError, ShapeError, MemoryLimitError.
+        progress   called with the share of the work that is done, 0 to 1; of several images for each from 0 on
+        Raises:    ImageError, UsageError, ShapeError, DtypeError (noise), MemoryLimitError.
         """
+        if not (isinstance(trace, (bool, np.bool_)) or isinstance(trace, str) and trace == "digests"):
+            raise UsageError(f"trace is True, False or 'digests', got {trace!r}")
+        trace = trace if isinstance(trace, str) else bool(trace)
         options: RunOptions = {"budget": budget, "threshold": threshold, "seed": seed, "noise": noise}
         options |= {"gate_mode": gate_mode, "dense": dense, "trace": trace, "flip": flip}
         options |= {"tile": tile, "progress": progress}
@@ -133,7 +138,10 @@ class Model:
     ) -> dict[str, Tensor]:
         """Run on a raw tensor: float32 (n, h, w, c) in, dict output -> float32 (n, h', w', c') out.
 
-        An array in a GPU's memory is taken without a copy; the outputs are then arrays of the same library.
+        An array in a GPU's memory is taken without a copy; the outputs are then arrays of the same library. The options
+        are those of a call with an image.
+
+        Raises: DtypeError, ShapeError (also where the network does not fit this size), UsageError, MemoryLimitError.
         """
         model, outputs = self._at_home_of(x), self.graph.outputs.items()
         arrays = model.backend.arrays
@@ -182,9 +190,10 @@ class Model:
         self, size: Size, *, dense: bool = False, trace: bool = False, flip: bool = False, tile: int | None = None
     ) -> PlanSummary:
         """Return the PlanSummary of a call with an image of `size` (h, w): bytes at the peak (numba), MACs, layers."""
-        h, w = size
-        if not all(isinstance(side, (int, np.integer)) and side > 0 for side in (h, w)):
+        sides = tuple(size) if isinstance(size, (tuple, list)) else ()
+        if len(sides) != 2 or not all(isinstance(side, (int, np.integer)) and side > 0 for side in sides):
             raise ShapeError(f"plan: size is {size!r}, need two whole numbers (h, w) of at least 1")
+        h, w = sides
         padded = self.graph.padded_size((h, w))
         plan = self._plan(self._canonical, None, (1, *padded), dense)
         bands = None if tile is None else self._bands(self._canonical, None, plan, dense, check_tile(tile))
@@ -236,11 +245,14 @@ class Model:
         return gating.with_gate_mode(self._canonical, gate_mode)
 
     def _options(self, graph, plan, threshold, seed, noise):
-        gating.check_noise(graph, plan, noise or {})
+        noise = {} if noise is None else noise
+        if not isinstance(noise, Mapping):
+            raise UsageError(f"noise is a dict gate -> array, got {type(noise).__name__}")
+        gating.check_noise(graph, plan, noise)
         arrays = self.backend.arrays
         noise = {
             name: self._adopt(array, f"noise of '{name}'") if gpuarrays.on_gpu(array) else arrays.to_device(array)
-            for name, array in (noise or {}).items()
+            for name, array in noise.items()
         }
         if not isinstance(seed, (int, np.integer)) or not 0 <= seed < 1 << 64:
             raise UsageError(f"seed is an integer from 0 to 2**64 - 1, got {seed!r}")

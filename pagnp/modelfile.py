@@ -39,9 +39,9 @@ def write(graph: Graph, path: FilePath, *, overwrite: bool = True, allow_nonfini
     check_values(label, graph, allow_nonfinite)
     graphjson.check_schema(document, f"{label}: graph")
     _check_preprocess(label, graph.preprocess)
-    text = graphjson.canonical(document)
-    if len(text) > graphjson.MAX_BYTES:
-        raise ModelFileError(f"{label}: graph is {len(text)} bytes, need at most {graphjson.MAX_BYTES}; split it")
+    text = _text_of(document, label)
+    if len(graph.producer.encode("utf-8", "replace")) > h5guard.MAX_TEXT:
+        raise ModelFileError(f"{label}: producer is longer than {h5guard.MAX_TEXT} bytes; shorten it")
     if not overwrite and os.path.lexists(path):
         raise ModelFileError(f"{label}: exists already; give another name or --overwrite")
     try:
@@ -52,6 +52,16 @@ def write(graph: Graph, path: FilePath, *, overwrite: bool = True, allow_nonfini
             os.fsync(file.fileno())
     except OSError as error:
         raise ModelFileError(f"{label}: cannot be written ({error.strerror or error})") from error
+
+
+def _text_of(document, label):
+    """Return the graph's JSON as it is stored. Raises ModelFileError where `read` would refuse it."""
+    try:
+        text = graphjson.canonical(document)
+    except ValueError as error:  # a lone surrogate has no UTF-8 form
+        raise ModelFileError(f"{label}: graph: a name is no text ({error}); give another") from error
+    graphjson.parse(text, f"{label}: graph", fix="give other names or a smaller graph")
+    return text
 
 
 def _document(graph):
@@ -66,8 +76,8 @@ def _document(graph):
 @contextlib.contextmanager
 def _whole(path):
     """Yield a temporary name beside `path` that becomes `path` at the end, or vanishes on any exception."""
-    folder, name = os.path.split(os.path.abspath(path))
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}-{threading.get_ident():x}.part")
+    folder = os.path.dirname(os.path.abspath(path))
+    temporary = os.path.join(folder, f".pagnp-{os.getpid()}-{threading.get_ident():x}.part")  # no longer than any name
     try:
         yield temporary
         os.replace(temporary, path)
@@ -236,7 +246,8 @@ def check_values(label: str, graph: Graph, allow_nonfinite: bool) -> bool:
 
     Returns whether all weights are finite.
     """
-    strange = [key for key in sorted(graph.weights) if not np.isfinite(graph.weights[key]).all()]
+    used = {key for node in graph.nodes.values() for key in node.weights.values()}
+    strange = [key for key in sorted(used) if not np.isfinite(graph.weights[key]).all()]
     if strange and not allow_nonfinite:
         fix = "train again, or allow_nonfinite=True (outside the contract)"
         raise ModelFileError(f"{label}: weights/{listed(strange)} is not finite, need finite numbers; {fix}")

@@ -68,5 +68,6 @@ def check_kinds(node, kinds):
 def _check_compared(node, kinds):
     if "mask" in kinds or len(set(kinds)) > 1:
         fail(node, f"compares a {' with a '.join(kinds)}; need tensors or indices")
-    if kinds[0] == "index" and node.attrs.get("value", 0) % 1:
-        fail(node, f"an index is compared with a whole number, not {node.attrs['value']}")
+    value = node.attrs.get("value", 0)
+    if kinds[0] == "index" and (value % 1 or not -(2**31) <= value < 2**31):
+        fail(node, f"an index is compared with a whole number of 32 bits, not {value}")

@@ -127,7 +127,13 @@ def _equal_size(node, sizes, weight_shape):
 
 
 def _fail_size(node, sizes):
-    fail(node, "the inputs' sizes differ: " + ", ".join(f"{h}x{w}" for h, w in sizes))
+    _fail_shape(node, "the inputs' sizes differ: " + ", ".join(f"{h}x{w}" for h, w in sizes))
+
+
+def _fail_shape(node, message):
+    """Raise ShapeError: the node is well formed, but not for an input of this size."""
+    hint = "the network fits inputs of other sizes, such as multiples of its strides"
+    raise ShapeError(f"node '{node.name}' ({node.op}): {message}; {hint}")
 
 
 def _select_channels(node, channels, weight_shape):
@@ -145,7 +151,7 @@ def _blend_channels(node, channels, weight_shape):
 def _select_size(node, sizes, weight_shape):
     size = _equal_size(node, sizes[1:], weight_shape)
     if sizes[0] not in (size, (1, 1)):
-        fail(node, f"the control is {sizes[0][0]}x{sizes[0][1]}, the branches are {size[0]}x{size[1]}")
+        _fail_shape(node, f"the control is {sizes[0][0]}x{sizes[0][1]}, the branches are {size[0]}x{size[1]}")
     return size
 
 
@@ -282,7 +288,7 @@ OPS = {
         attrs={
             "mode": _one_of(*GATE_MODES),
             "form": _one_of(*GUMBEL_FORMS),
-            "temperature": lambda value: _number(value) and value > 0,
+            "temperature": lambda value: _number(value) and 1e-37 <= value <= 3.4e38,  # float32 has it, and not as 0
             "gate_index": _integer(0),
             "rates?": _rates,
         },

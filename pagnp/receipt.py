@@ -13,6 +13,8 @@ from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pagnp import __version__, contract, graphjson, probes
 from pagnp.canonical import canonical
 from pagnp.errors import ModelFileError, UsageError
@@ -68,6 +70,7 @@ class Recorder:
         if options.get("noise"):
             raise UsageError("receipt: noise arrays cannot be in it; give a seed instead")
         used = {name: options.get(name, default) for name, default in OPTIONS.items()}
+        used = {name: value.item() if isinstance(value, np.generic) else value for name, value in used.items()}
         if used["tile"] is not None:
             used["tile"] = min(used["tile"], LIMIT)  # no image has more rows: the same bands, and a number that fits
         self.images.append(image_entry(self.graph, path, result, used))

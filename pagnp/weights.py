@@ -54,6 +54,8 @@ class SharedWeights(MutableMapping[str, Tensor]):
         """Return another mapping with the same arrays."""
         return SharedWeights(self._arrays, self._packed)
 
+    __copy__ = copy
+
     def __reduce__(self) -> tuple[type[dict[str, Tensor]], tuple[dict[str, Tensor]]]:
         """Pickle as a dict: what is packed belongs to a backend."""
         return dict, (dict(self),)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from pagnp.contract import BLOCK, combined_digest, compare, digest
+from pagnp.errors import DtypeError
 
 
 def f32(*values):
@@ -129,6 +130,15 @@ def test_digest_leaves_its_argument_alone():
     before = x.tobytes()
     digest(x)
     assert x.tobytes() == before
+
+
+def test_a_digest_is_of_values_in_any_byte_order_and_of_no_other_dtype():
+    x = np.array([1, -0.0, np.inf, np.nan], np.float32)
+    x.view(np.uint32)[3] = 0xFFC12345  # any NaN
+    assert digest(x.astype(">f4")) == digest(x)
+    for strange in (np.ones(2), np.array([None]), np.ones(2, np.float16)):
+        with pytest.raises(DtypeError, match="digest: the array is"):
+            digest(strange)
 
 
 def test_combined_digest_is_of_sorted_lines():

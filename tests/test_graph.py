@@ -51,24 +51,60 @@ def one_gate_index_twice(graph):
     graph.outputs = {"out": "conv"}
 
 
+AS_IT_IS = {"upsample": {"op": "none"}}
+
+
+def head_without_decode(graph):
+    graph.heads = [{"name": "seg", "task": "segmentation", "output": "out", **AS_IT_IS}]
+
+
+def head_with_an_unknown_upsampling(graph):
+    graph.heads = [
+        {"name": "d", "task": "depth", "output": "out", "decode": "exp", "upsample": {"op": "cubic"}},
+    ]
+
+
+def head_that_is_no_json(graph):
+    graph.heads = [{"name": {1, 2}}]
+
+
+def preprocess_of_another_kind(graph):
+    graph.preprocess = {"kind": "keras", "mean": [0.0] * 3, "pad_multiple": 1}
+
+
+def preprocess_that_pads_to_nothing(graph):
+    graph.preprocess = {"kind": "caffe", "mean": [0.0] * 3, "pad_multiple": 0}
+
+
+def temperature_that_is_0_in_float32(graph):
+    mask_as_output(graph)
+    graph.nodes["gate"].attrs["temperature"] = 1e-60
+
+
+def index_beyond_32_bits(graph):
+    graph.add("argmax", "conv", "which")
+    graph.add("compare", "which", "far", op="gt", value=3e9)
+
+
 def head_without_output(graph):
-    graph.heads = [{"name": "seg", "task": "segmentation", "output": "lost", "decode": "argmax"}]
+    graph.heads = [{"name": "seg", "task": "segmentation", "output": "lost", "decode": "argmax", **AS_IT_IS}]
 
 
 def classes_that_do_not_fit(graph):
-    graph.heads = [{"name": "seg", "output": "out", "decode": "argmax", "classes": ["a", "b"]}]
+    head = {"name": "seg", "task": "segmentation", "output": "out", "decode": "argmax", **AS_IT_IS}
+    graph.heads = [{**head, "classes": ["a", "b"]}]
 
 
 def labels_that_are_no_labels(graph):
-    graph.heads = [{"name": "seg", "task": "segmentation", "output": "out", "decode": "identity"}]
+    graph.heads = [{"name": "seg", "task": "segmentation", "output": "out", "decode": "identity", **AS_IT_IS}]
 
 
 def depth_of_four_channels(graph):
-    graph.heads = [{"name": "depth", "task": "depth", "output": "out", "decode": "identity"}]
+    graph.heads = [{"name": "depth", "task": "depth", "output": "out", "decode": "identity", **AS_IT_IS}]
 
 
 def normals_of_four_channels(graph):
-    graph.heads = [{"name": "normals", "output": "out", "decode": "l2_normalize"}]
+    graph.heads = [{"name": "normals", "task": "normals", "output": "out", "decode": "l2_normalize", **AS_IT_IS}]
 
 
 def index_beyond_the_branches(graph):
@@ -114,6 +150,13 @@ BAD = [
     (weight_that_is_a_list, "'conv'.*weight 'w' is list, need a float32 array"),
     (lambda g: g.add("relu", "conv", "r@1"), "'r@1'.*a name has letters"),
     (lambda g: g.add("relu", "conv", "../r"), "'../r'.*a name has letters"),
+    (head_without_decode, "head .*'decode' is a required property"),
+    (head_with_an_unknown_upsampling, r"head \$.upsample.op: 'cubic' is not one of.*MODEL_FORMAT.md"),
+    (head_that_is_no_json, "not JSON serializable"),
+    (preprocess_of_another_kind, r"preprocess .*kind.*'keras' is not one of"),
+    (preprocess_that_pads_to_nothing, r"preprocess .*pad_multiple.*minimum of 1"),
+    (temperature_that_is_0_in_float32, "attribute 'temperature' cannot be 1e-60"),
+    (index_beyond_32_bits, "a whole number of 32 bits, not 3000000000"),
     (head_without_output, "head 'seg'.*no output 'lost'"),
     (classes_that_do_not_fit, "head 'seg'.*2 classes for 4 channels"),
     (labels_that_are_no_labels, "head 'seg'.*decode 'identity' does not go with the task segmentation"),

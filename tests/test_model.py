@@ -294,6 +294,12 @@ BAD = [
     ({"gate_mode": "gumbel_hard", "noise": {"layer1.0.gate": np.zeros((12, 14, 2))}}, DtypeError, "must be float32"),
     ({"noise": {"layer1.0.gate": np.zeros((3, 3, 2), "f4")}, "gate_mode": "gumbel_hard"}, ShapeError, "layer1.0.gate"),
     ({"noise": {"layer1.0.gate": np.zeros((12, 14, 2), "f4")}}, UsageError, "gumbel"),
+    ({"noise": 5}, UsageError, "noise is a dict gate -> array, got int"),
+    ({"noise": np.zeros((12, 14, 2), "f4")}, UsageError, "noise is a dict gate -> array, got ndarray"),
+    ({"budget": "0.5"}, UsageError, "budget is a number, got '0.5'"),
+    ({"threshold": [1]}, UsageError, r"threshold is a number, got \[1\]"),
+    ({"trace": "digest"}, UsageError, "trace is True, False or 'digests', got 'digest'"),
+    ({"trace": 1}, UsageError, "trace is True, False or 'digests', got 1"),
 ]
 
 
@@ -301,6 +307,32 @@ BAD = [
 def test_bad_options(model, image, options, error, message):
     with pytest.raises(error, match=message):
         model(image, **options)
+
+
+def test_numpy_bools_trace_as_bools_do(model, image, result):
+    assert list(model(image, trace=np.True_).layers) == list(model(image, trace=True).layers) != []
+    assert model(image, trace=np.False_).digest == result.digest
+
+
+def test_a_gate_that_is_an_output_cannot_become_hard():
+    g = nn.GraphBuilder()
+    p = g.gate(g.conv("input", 2, kernel=1, name="z"), name="p", mode="soft")
+    model = pagnp.Model(g.finish({"share": p}), backend="numpy")
+    x = np.zeros((1, 4, 4, 3), np.float32)
+    assert model.forward(x)["share"].shape == (1, 4, 4, 2)
+    for mode in ("hard", "gumbel_hard"):
+        with pytest.raises(UsageError, match=f"gate_mode '{mode}' does not fit .*'p' is a mask, need a tensor"):
+            model.forward(x, gate_mode=mode)
+
+
+def test_a_size_that_does_not_fit_is_told_as_one():
+    g = nn.GraphBuilder()
+    half = g.conv("input", 3, kernel=3, padding=1, stride=2, name="half")
+    graph = g.finish({"y": g.add("input", g.bilinear(half, name="up", scale=2), name="sum")})
+    model = pagnp.Model(graph, backend="numpy")
+    assert model.forward(np.zeros((1, 6, 6, 3), np.float32))["y"].shape == (1, 6, 6, 3)
+    with pytest.raises(ShapeError, match="node 'sum' .*5x5, 6x6; the network fits inputs of other sizes"):
+        model.forward(np.zeros((1, 5, 5, 3), np.float32))
 
 
 def test_bad_calls(model, graph):
@@ -312,6 +344,13 @@ def test_bad_calls(model, graph):
         model.forward(np.zeros((1, 8, 8, 3)))
     with pytest.raises(ShapeError, match=r"\(1, 8, 8, 4\)"):
         model.forward(np.zeros((1, 8, 8, 4), "f4"))
+    for size in (5, None, (5,), (5, 6.0), (0, 3)):
+        with pytest.raises(ShapeError, match="plan: size is "):
+            model.plan(size)
+    with pytest.raises(ImageError, match="check its name"):
+        model("a\0b.png")
+    with pytest.raises(UsageError, match="graph is a str, need a Graph; of a file: pagnp.load"):
+        pagnp.Model("model.h5")
     with pytest.raises(pagnp.errors.BackendError, match="'cudnn' is unknown"):
         pagnp.Model(graph, backend="cudnn")
     bare = nn.pag_resnet(depth=26, width=0.125, gated=None, heads=HEADS)

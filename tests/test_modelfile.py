@@ -150,8 +150,20 @@ def test_write_refuses(model, tmp_path):
         modelfile.write(graph, tmp_path / "lacking.h5")
     graph = small_graph()
     graph.heads[0]["name"] = "../../etc/labels"
-    with pytest.raises(ModelFileError, match=r"graph \$\.heads\[0\]\.name: .*does not match"):
+    with pytest.raises(GraphError, match=r"head \$\.name: .*does not match"):
         modelfile.write(graph, tmp_path / "name.h5")
+    for spoil, message in (
+        (
+            lambda graph: graph.heads[0].update(unit="m\n"),
+            r"w.h5: graph is not valid JSON: the string 'm\\n' has control",
+        ),
+        (lambda graph: graph.heads[0].update(unit="\ud800"), "w.h5: graph: a name is no text"),
+        (lambda graph: setattr(graph, "producer", "p" * 5000), "w.h5: producer is longer than 4096 bytes"),
+    ):
+        graph = small_graph()
+        spoil(graph)
+        with pytest.raises(ModelFileError, match=message):
+            modelfile.write(graph, tmp_path / "w.h5")
     assert os.listdir(tmp_path) == ["m.h5"]
 
 

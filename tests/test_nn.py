@@ -176,13 +176,35 @@ def test_golden_outputs_of_torch(name, backend_name):
         (lambda g: g.node("avg_pool2d", "input", name="a", kernel=[2, 2]), "node 'a' .*avg_pool2d"),
         (lambda g: g.gate("input", name="a"), "node 'a' .*the logits have 3 channels, need 2"),
         (lambda g: g.add("input", g.conv("input", 2, kernel=1, name="b"), name="a"), "node 'a' .*cannot be combined"),
+        (lambda g: g.conv("input", 4, kernel=3, stride=0, name="a"), "node 'a' .*stride"),
+        (lambda g: g.conv("input", 4, kernel=3, groups=2, name="a"), "node 'a' .*weight expects 2 input channels"),
+        (lambda g: g.conv("input", 4, kernel=3, groups=0, name="a"), "node 'a' .*0 groups; need 1 or more"),
+        (lambda g: g.conv("input", 4, kernel=0, name="a"), "node 'a' .*kernel 0"),
+        (lambda g: g.conv("input", 4, kernel=(3,), name="a"), "is no number and no pair"),
+        (lambda g: g.conv("input", 4, kernel=3, padding=(1, 2, 3), name="a"), "is no number and no pair"),
+        (lambda g: g.node("conv2d", "input", name="a", weights={"weight": "zz"}), "node 'a' .*no weight 'zz'"),
+        (lambda g: g.gate("input", name="a", index=7), "node 'a' .*the logits have 3 channels, need 2"),
     ],
 )
 def test_a_mistake_in_a_network_is_found_where_it_is_made(add, message):
-    g = GraphBuilder()
+    g, untouched = GraphBuilder(), GraphBuilder()
     with pytest.raises(GraphError, match=message):
         add(g)
-    assert "a" not in g.graph.nodes
+    assert "a" not in g.graph.nodes and not [key for key in g.graph.weights if key.startswith("a.")]
+    if not g.graph.nodes:  # nothing was right before it: as if it had never been called
+        for each in (g, untouched):
+            each.gate(each.conv("input", 2, kernel=3, name="a"), name="gate")
+        assert np.array_equal(g.graph.weights["a.weight"], untouched.graph.weights["a.weight"])
+        assert g.graph.nodes == untouched.graph.nodes
+
+
+def test_a_shared_weight_has_to_fit():
+    g = GraphBuilder()
+    g.conv("input", 8, kernel=3, name="first", shared="w")
+    g.conv("input", 8, kernel=3, name="second", padding=(1, 2), shared="w")
+    assert list(g.graph.nodes["second"].attrs["padding"]) == [1, 1, 2, 2] and list(g.graph.weights) == ["w"]
+    with pytest.raises(GraphError, match=r"node 'third' .*'w' has shape \(8, 3, 3, 3\), need \(16, 3, 5, 5\)"):
+        g.conv("input", 16, kernel=5, name="third", shared="w")
 
 
 def test_any_op_can_be_added_by_its_name():

@@ -46,7 +46,7 @@ from pagnp.backends.numba_cuda.compile import kernel  # noqa: E402
 from pagnp.backends.numba_cuda.launching import function_of  # noqa: E402
 
 # In the simulator. Each is a process: Numba chooses the simulator when it is imported.
-PARTS = (("tiles",), ("ops", "plain", "between", "network"))
+PARTS = (("tiles",), ("ops", "plain", "between", "front", "network"))
 
 
 def start(*arguments, **environment):

@@ -38,6 +38,19 @@ BAD = [
     (ShapeError, "weight expects 8 input channels in 2 groups", lambda: ops.conv2d(X, W, groups=2)),
     (ShapeError, "7 output channels cannot be cut into 2", lambda: ops.conv2d(X, _zeros(1, 1, 2, 7), groups=2)),
     (UsageError, "conv2d: groups is 0, need an integer of at least 1", lambda: ops.conv2d(X, W, groups=0)),
+    (UsageError, "conv2d: stride is 2147483648, need an integer of at most", lambda: ops.conv2d(X, W, stride=2**31)),
+    (UsageError, "conv2d: threads is -5", lambda: ops.conv2d(X, W, backend=get_backend("numpy"), threads=-5)),
+    (UsageError, "gate: temperature is 1e-60, need a positive", lambda: ops.gate(X[..., :2], temperature=1e-60)),
+    (UsageError, "gate: temperature is '1', need a number", lambda: ops.gate(X[..., :2], temperature="1")),
+    (UsageError, "gate: threshold is '0.5', need a number", lambda: ops.gate(X[..., :2], threshold="0.5")),
+    (UsageError, "gate: threshold is array", lambda: ops.gate(X[..., :2], threshold=np.array([0.5, 0.6]))),
+    (DtypeError, "compare: b is nan; an index", lambda: ops.compare(_sites(1), float("nan"), "gt")),
+    (DtypeError, "compare: b is 3000000000; an index", lambda: ops.compare(_sites(1), 3000000000, "gt")),
+    (DtypeError, "compare: b is 1.5; an index", lambda: ops.compare(_sites(1), 1.5, "gt")),
+    (UsageError, "add: b is 1000", lambda: ops.add(X, 10**400)),
+    (DtypeError, "add: b is a complex64, need a float32 array or a number", lambda: ops.add(X, np.complex64(1 + 1j))),
+    (UsageError, "multipool: rates is int, need a list", lambda: ops.multipool(X, MAP, 3, [W, W])),
+    (UsageError, "multipool: scales is ndarray", lambda: ops.multipool(X, MAP, [1, 2], [W, W], scales=_zeros(2, 3))),
     (ShapeError, "the kernel spans 9 pixels, the padded input has 8", lambda: ops.conv2d(X, W, padding=1, dilation=4)),
     (UsageError, "conv2d: scale without shift", lambda: ops.conv2d(X, W, scale=V8)),
     (UsageError, "conv2d: shift without scale", lambda: ops.conv2d(X, W, shift=V8)),
@@ -187,6 +200,11 @@ def test_elementwise_ops_take_any_shape(backend_name):
         assert ops.exp(x, backend=backend_name).shape == shape
     assert ops.add(2, 3, backend=backend_name) == np.float32(5)
     assert ops.compare(_zeros(3), 0, "le", backend=backend_name).tolist() == [True] * 3
+
+
+def test_a_select_may_have_one_branch(backend_name):
+    x = np.random.default_rng(24).standard_normal((1, 3, 4, 5), np.float32)
+    assert ops.select(np.zeros((1, 3, 4), np.int32), [x], backend=backend_name).tobytes() == x.tobytes()
 
 
 def test_a_backend_object_is_taken():

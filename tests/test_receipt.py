@@ -3,7 +3,6 @@
 import json
 import os
 import stat
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from receipt_files import BRANCH, GATED, HEADS, MULTIPOOL, SIZE, call, changed, 
 
 import pagnp
 from pagnp import model as model_module
-from pagnp import modelfile, outputs, probes, receipt
+from pagnp import modelfile, probes, receipt
 
 # ruff: noqa: F811
 
@@ -147,21 +146,6 @@ def test_another_version_is_only_noted(call, made):
     assert code == 0 and err == f"pagnp: note: the receipt is by pagnp 9.9.9, this is {pagnp.__version__}\n"
 
 
-def test_what_is_done_before_ctrl_c_has_its_receipt(call, monkeypatch):
-    real = outputs.write
-
-    def write(files, result, image, base, overwrite):
-        if base.name == "room":
-            raise KeyboardInterrupt
-        return real(files, result, image, base, overwrite)
-
-    monkeypatch.setattr(outputs, "write", write)
-    code, _, err = call("run --weights {d}/model.h5 {d}/other.png {d}/room.png --save ponder --receipt r.json")
-    assert code == 130 and err.endswith("interrupted\n")
-    assert [Path(image["path"]).name for image in json.loads(Path("r.json").read_text())["images"]] == ["other.png"]
-    assert call("verify r.json")[0] == 0
-
-
 REFUSED = [
     ("{d}/room.png --receipt old.json", "old.json: exists already; add --overwrite"),
     ("{d}/room.png --receipt {d}/room.png --overwrite", "the run reads or writes"),
@@ -242,6 +226,17 @@ def test_a_receipt_is_whole_or_not_there(tmp_path, monkeypatch):
 def test_a_tile_beyond_all_images(call, made):
     assert made("{d}/room.png --tile 1000000000000")["images"][0]["options"]["tile"] == 1 << 20
     assert verified(call)[0] == 0
+
+
+def test_options_may_be_numpys_numbers(shared, tmp_path):
+    model = pagnp.load(shared / "model.h5", "numpy")
+    options = {"threshold": np.float32(0.5), "seed": np.int64(3), "dense": np.True_}
+    result = model(np.zeros((8, 8, 3), np.uint8), trace="digests", **options)
+    recorder = receipt.Recorder(model, "m.h5")
+    recorder.add("x.png", result, options)
+    recorder.write(tmp_path / "r.json")
+    used = json.loads((tmp_path / "r.json").read_text())["images"][0]["options"]
+    assert (used["threshold"], used["seed"], used["dense"]) == (0.5, 3, True)
 
 
 def test_noise_arrays_have_no_place(shared):

@@ -96,8 +96,8 @@ def command(weights, arch, images, out, overwrite, backend, threads, save, figur
                         report.add(entry)
     finally:  # whatever stopped the rest, what is done is told
         report.finish()
-        if recorder is not None:
-            finish_receipt(recorder, receipt_file, overwrite)
+    if recorder is not None:
+        finish_receipt(recorder, receipt_file, overwrite)
     return failures.exit_code
 
 

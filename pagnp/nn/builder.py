@@ -6,7 +6,8 @@ x = g.conv(x, 5, kernel=1, bias=True, name="classify")
 graph = g.finish({"labels": x})
 """
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,18 @@ from pagnp.types import GateForm, GateMode, Json, Pair, Sides, Size
 
 
 def pair(value: int | list[int] | tuple[int, ...]) -> list[int]:
-    """Return [y, x] of a number or a pair."""
+    """Return [y, x] of a number or a pair. Raises GraphError for another number of numbers."""
+    if isinstance(value, (list, tuple)) and len(value) != 2:
+        raise GraphError(f"{value!r} is no number and no pair (y, x)")
     return list(value) if isinstance(value, (list, tuple)) else [value, value]
 
 
 def four(value: int | list[int] | tuple[int, ...]) -> list[int]:
-    """Return [top, bottom, left, right] of a number, (y, x) or four numbers."""
-    if not isinstance(value, (list, tuple)):
-        return [value] * 4
-    return list(value) if len(value) == 4 else [value[0], value[0], value[1], value[1]]
+    """Return [top, bottom, left, right] of a number, (y, x) or four numbers. Raises GraphError for anything else."""
+    if isinstance(value, (list, tuple)) and len(value) == 4:
+        return list(value)
+    y, x = pair(value)
+    return [y, y, x, x]
 
 
 class _Channels(dict[str, int]):
@@ -39,6 +43,8 @@ class _Channels(dict[str, int]):
 
 class GraphBuilder:
     """Add nodes to `graph` and keep track of channel counts; each method returns the new node's name.
+
+    A method that raises GraphError has changed nothing.
 
     channels  of the input tensor, which is called "input"
     seed      of NumPy's PCG64; the same seed and calls give the same weights on every machine
@@ -66,15 +72,29 @@ class GraphBuilder:
         attrs    all that the op has, as the table writes them: stride=[2, 2]
         Raises:  GraphError naming the node if the op, its inputs, attributes, weights or channels are wrong.
         """
-        self.graph.add(op, inputs, name, weights, **attrs)
-        node = self.graph.nodes[name]
-        try:
+        with self._whole():
+            for role, key in (weights or {}).items():
+                if key not in self.graph.weights:
+                    raise GraphError(f"node '{name}' ({op}): there is no weight '{key}' for its {role}; store it first")
+            self.graph.add(op, inputs, name, weights, **attrs)
+            node = self.graph.nodes[name]
             c_in = [self.channels[source] for source in node.inputs]
             self.channels[name] = opset.OPS[op].channels(node, c_in, self.graph.weight_shape(node))
-        except GraphError:
-            del self.graph.nodes[name]
-            raise
         return name
+
+    @contextlib.contextmanager
+    def _whole(self) -> Iterator[None]:
+        """Leave everything as it was where the block raises: a corrected call finds no trace of the wrong one."""
+        growing: tuple[MutableMapping[str, Any], ...] = (self.graph.nodes, self.graph.weights, self.channels)
+        sizes, gates, state = [len(each) for each in growing], self.gate_count, self.rng.bit_generator.state
+        try:
+            yield
+        except BaseException:
+            for each, size in zip(growing, sizes, strict=True):
+                while len(each) > size:
+                    each.popitem()  # a dict gives the newest
+            self.gate_count, self.rng.bit_generator.state = gates, state
+            raise
 
     def weight(self, key: str, array: npt.ArrayLike) -> str:
         """Store a weight under `key` as float32, unless it is there already (shared); return the key."""
@@ -101,16 +121,24 @@ class GraphBuilder:
         shared  the weight's key when several convs use one (tied MultiPool); None: `<name>.weight`
         """
         k_h, k_w = pair(kernel)
-        c_in = self.channels[x] // groups
-        deviation = np.sqrt(gain / (c_in * k_h * k_w))
+        if not all(isinstance(size, int) and size >= 1 for size in (k_h, k_w, c_out, groups)):
+            raise GraphError(
+                f"node '{name}' (conv2d): kernel {kernel}, {c_out} channels, {groups} groups; need 1 or more"
+            )
+        shape = (c_out, self.channels[x] // groups, k_h, k_w)
         key = shared or f"{name}.weight"
-        if key not in self.graph.weights:
-            self.weight(key, self.rng.standard_normal((c_out, c_in, k_h, k_w)) * deviation)
-        weights = {"weight": key}
-        if bias:
-            weights["bias"] = self.weight(f"{name}.bias", self.rng.standard_normal(c_out) * 0.1)
-        attrs = {"stride": pair(stride), "padding": four(padding), "dilation": pair(dilation), "groups": groups}
-        return self.node("conv2d", x, name=name, weights=weights, **attrs)
+        with self._whole():
+            if key not in self.graph.weights:
+                deviation = np.sqrt(gain / max(1, shape[1] * k_h * k_w))
+                self.weight(key, self.rng.standard_normal(shape) * deviation)
+            if self.graph.weights[key].shape != shape:
+                have = self.graph.weights[key].shape
+                raise GraphError(f"node '{name}' (conv2d): the weight '{key}' has shape {have}, need {shape}")
+            weights = {"weight": key}
+            if bias:
+                weights["bias"] = self.weight(f"{name}.bias", self.rng.standard_normal(c_out) * 0.1)
+            attrs = {"stride": pair(stride), "padding": four(padding), "dilation": pair(dilation), "groups": groups}
+            return self.node("conv2d", x, name=name, weights=weights, **attrs)
 
     def norm(self, x: str, *, name: str, gain: float = 1.0, eps: float = 1e-5) -> str:
         """Normalise per channel with random but plausible running statistics; gamma is around `gain`."""
@@ -121,10 +149,12 @@ class GraphBuilder:
             "mean": ("running_mean", self.rng.standard_normal(count) * 0.1),
             "var": ("running_var", self.rng.uniform(0.6, 1.4, count)),
         }
-        weights = {role: self.weight(f"{name}.{key}", array) for role, (key, array) in arrays.items()}
-        return self.node("norm", x, name=name, weights=weights, eps=eps)
+        with self._whole():
+            weights = {role: self.weight(f"{name}.{key}", array) for role, (key, array) in arrays.items()}
+            return self.node("norm", x, name=name, weights=weights, eps=eps)
 
     def relu(self, x: str, *, name: str) -> str:
+        """Replace what is below 0 by 0."""
         return self.node("relu", x, name=name)
 
     def max_pool(
@@ -151,9 +181,11 @@ class GraphBuilder:
         )
 
     def add(self, a: str, b: str, *, name: str) -> str:
+        """Add two tensors; a channel count or side of 1 is spread."""
         return self.node("add", (a, b), name=name)
 
     def concat(self, xs: Sequence[str], *, name: str) -> str:
+        """Put the channels of tensors of one size behind each other."""
         return self.node("concat", xs, name=name)
 
     def bilinear(
@@ -187,11 +219,12 @@ class GraphBuilder:
         index  of the gate's noise stream; None: the next free number
         """
         index = self.gate_count if index is None else index
-        self.gate_count = max(self.gate_count, index + 1)
         attrs: dict[str, Any] = {"mode": mode, "form": form, "temperature": temperature, "gate_index": index}
         if rates is not None:
             attrs["rates"] = list(rates)
-        return self.node("gate", z, name=name, **attrs)
+        self.node("gate", z, name=name, **attrs)
+        self.gate_count = max(self.gate_count, index + 1)
+        return name
 
     def select(self, control: str, branches: Sequence[str], *, name: str) -> str:
         """Pick a branch per pixel; with the probabilities of a soft gate, blend them."""

@@ -25,11 +25,16 @@ class Call:
 
     def __init__(self, op: str, backend: BackendLike, threads: int | None = None) -> None:
         self.op = op
+        if isinstance(backend, Backend) and threads is not None:
+            raise UsageError(
+                f"{op}: threads is {threads!r}, the backend has its own; give its name, or leave threads out"
+            )
         self.backend = backend if isinstance(backend, Backend) else get_backend(backend, threads)
         self._arrays = self.backend.arrays
         self._types: tuple[Any, ...] = (np.ndarray,)  # of the arrays that are taken
         self._given: Any = None  # the first argument on a GPU
         self._stream: int | None = None
+        self._own: list[Any] = []  # arrays where the kernels run
 
     # Checks
 
@@ -151,12 +156,19 @@ class Call:
         """Return a checked array where the kernels run; of a list each; anything else as it is."""
         if isinstance(value, list):
             return [self.there(part) for part in value]
-        return self._arrays.to_device(value) if is_numpy(value) else value
+        if not is_numpy(value) or self._is_own(value):
+            return value
+        return self._arrays.to_device(value)
+
+    def _is_own(self, value):
+        """Return whether an array is one of `empty`: a simulated device has NumPy arrays, too."""
+        return any(value is own or value.base is own for own in self._own)
 
     def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike = np.float32) -> Any:
         """Return a new array, of any content, where the kernels run."""
         with self.in_order():
-            return self._arrays.empty(shape, dtype)
+            self._own.append(self._arrays.empty(shape, dtype))
+        return self._own[-1]
 
     def run(self, *args: Any, kernel: str | None = None) -> Any:
         """Call the op's kernel, or another one."""

@@ -5,16 +5,30 @@ from typing import Any, TypeVar
 import numpy as np
 
 from pagnp.errors import ShapeError, UsageError
+from pagnp.opset import LIMIT
 from pagnp.types import Pair, Sides
 
 Choice = TypeVar("Choice", bound=str)
 
 
-def integer(op: str, name: str, value: int, low: int) -> int:
-    """Return `value` as an int of at least `low`."""
+def integer(op: str, name: str, value: int, low: int, high: float = LIMIT) -> int:
+    """Return `value` as an int from `low` to `high`."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, np.integer)) or value < low:
         raise UsageError(f"{op}: {name} is {value!r}, need an integer of at least {low}")
+    if value > high:
+        raise UsageError(f"{op}: {name} is {value!r}, need an integer of at most {high}")
     return int(value)
+
+
+def number(op: str, name: str, value: Any) -> np.float32:
+    """Return a real number as the nearest float32; Inf and NaN are for the caller to refuse."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise UsageError(f"{op}: {name} is {value!r}, need a number")
+    try:
+        with np.errstate(over="ignore"):
+            return np.float32(value)
+    except OverflowError as error:
+        raise UsageError(f"{op}: {name} is {value!r}, need a number that float32 has") from error
 
 
 def pair(op: str, name: str, value: Pair, low: int = 1) -> tuple[int, int]:

@@ -65,13 +65,14 @@ def gate(
     noise = _check_noise(call, z, mode, noise)
     if threshold is not None:
         threshold = _check_threshold(mode, channels, index, threshold)
-    if not temperature > 0:
-        raise UsageError(f"gate: temperature is {temperature}, need a positive number")
+    divisor = checks.number("gate", "temperature", temperature)
+    if not divisor > 0:
+        raise UsageError(f"gate: temperature is {temperature}, need a positive number (of float32)")
     if not index and channels != 2 and mode.endswith("hard"):
         raise UsageError(f"gate: a mask decides between 2 branches, z has {channels}; use index=True")
     shape = z.shape if mode.endswith("soft") else z.shape[:3]
     dtype: npt.DTypeLike = np.float32 if mode.endswith("soft") else np.int32 if index else np.bool_
-    return call.fill(z, mode, form, np.float32(temperature), noise, threshold, shape=shape, dtype=dtype)
+    return call.fill(z, mode, form, divisor, noise, threshold, shape=shape, dtype=dtype)
 
 
 def _check_noise(call, z, mode, noise):
@@ -94,7 +95,7 @@ def _check_noise(call, z, mode, noise):
 def _check_threshold(mode, channels, index, threshold):
     if mode != "hard" or channels != 2 or index:
         raise UsageError(f"gate: a threshold belongs to the hard two-way gate; mode '{mode}', {channels} channels")
-    return np.float32(threshold)
+    return checks.number("gate", "threshold", threshold)
 
 
 def select(control: AnyMask | AnyIndex, branches: AnyTensors, *, backend: BackendLike = "numpy") -> Tensor:

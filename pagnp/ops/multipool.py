@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from pagnp.backends.base import BackendLike
-from pagnp.errors import DtypeError, ShapeError
+from pagnp.errors import DtypeError, ShapeError, UsageError
 from pagnp.ops import checks
 from pagnp.ops.call import Call
 from pagnp.ops.conv import conv2d
@@ -35,13 +35,16 @@ def multipool(
 
     Numerics: EXACT; hard: each pixel is computed by its own branch only, to the bit as conv2d everywhere and select;
               soft: every branch everywhere, then `blend`.
-    Raises:   DtypeError; ShapeError if lists, channels or indices do not fit.
+    Raises:   DtypeError; ShapeError if lists, channels or indices do not fit; UsageError for a rate below 0.
     Source:   Kong and Fowlkes 2018 (arXiv 1805.01556).
     """
     call = Call("multipool", backend)
     x, control = call.tensor("x", x), call.adopt("control", control)
+    for name, value in {"rates": rates, "weights": weights, "scales": scales, "shifts": shifts}.items():
+        if value is not None and not isinstance(value, (list, tuple)):
+            raise UsageError(f"multipool: {name} is {type(value).__name__}, need a list with an entry a branch")
     count = len(rates)
-    norms = [scales or [None] * count, shifts or [None] * count]
+    norms = [[None] * count if each is None else each for each in (scales, shifts)]
     if count < 2 or any(len(each) != count for each in (weights, *norms)):
         lengths = ", ".join(str(len(each)) for each in (rates, weights, *norms))
         raise ShapeError(
@@ -71,6 +74,8 @@ class _Branch:
                 f"multipool: rate {rate} {'has a' if self.rate == 0 else 'needs a'} weight; only 0 copies x"
             )
         if weight is None:
+            if scale is not None or shift is not None:
+                raise ShapeError("multipool: rate 0 has a scale or shift; it copies x, so give None")
             return
         c = x.shape[3]
         self.weight = call.array("weight", weight, np.float32, "(k, k, c, c)")

@@ -148,12 +148,13 @@ def _operand(call, name, value, dtype):
 
 
 def _number(op, name, value, dtype):
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.number)):
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise DtypeError(f"{op}: {name} is a {type(value).__name__}, need a float32 array or a number")
-    if dtype == np.int32 and np.int32(value) != value:
-        raise DtypeError(f"{op}: {name} is {value}; an index is compared with a whole number")
-    with np.errstate(over="ignore"):
-        return np.array(value, dtype)
+    if dtype == np.int32:
+        if not -(2**31) <= value < 2**31 or value % 1:
+            raise DtypeError(f"{op}: {name} is {value}; an index is compared with a whole number of 32 bits")
+        return np.array(int(value), np.int32)
+    return np.array(checks.number(op, name, value))
 
 
 def _spread(call, operand, shape):

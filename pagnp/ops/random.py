@@ -1,5 +1,7 @@
 """Counter-based random numbers and Gumbel noise."""
 
+import math
+
 import numpy as np
 
 from pagnp.backends.base import BackendLike
@@ -52,7 +54,7 @@ def gumbel_noise(
     op = "gumbel_noise"
     shape = tuple(checks.integer(op, name, value, 1) for name, value in (("h", h), ("w", w), ("channels", channels)))
     numbers = {"seed": seed, "gate_index": gate_index, "y0": y0, "x0": x0}
-    seed, gate_index, y0, x0 = (checks.integer(op, name, value, 0) for name, value in numbers.items())
+    seed, gate_index, y0, x0 = (checks.integer(op, name, value, 0, math.inf) for name, value in numbers.items())
     if seed >= 1 << 64 or max(gate_index, y0 + shape[0], x0 + shape[1]) >= 1 << 32:
         raise UsageError(f"{op}: seed {seed} needs 64 bits at most, gate_index and coordinates 32")
     checks.choice(op, "form", form, FORMS)

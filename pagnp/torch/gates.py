@@ -105,15 +105,23 @@ class Select(nn.Module):
     def forward(self, control: Tensor, *branches: Tensor) -> Tensor:
         if control.dtype == torch.bool:
             return torch.where(control, branches[1], branches[0])
-        if not control.is_floating_point():
-            y = branches[0]
-            for k, branch in enumerate(branches[1:], start=1):
-                y = torch.where(control == k, branch, y)
-            return y
-        y = control[:, 0:1] * branches[0]
-        for k, branch in enumerate(branches[1:], start=1):
-            y = y + control[:, k : k + 1] * branch
-        return y
+        return mix(control, branches) if control.is_floating_point() else pick(control, branches)
+
+
+def pick(index: Tensor, branches: Sequence[Tensor]) -> Tensor:
+    """Return at each pixel the branch (n, c, h, w) that `index` (n, 1, h, w) names."""
+    y = branches[0]
+    for k, branch in enumerate(branches[1:], start=1):
+        y = torch.where(index == k, branch, y)
+    return y
+
+
+def mix(p: Tensor, branches: Sequence[Tensor]) -> Tensor:
+    """Return the sum of the branches (n, c, h, w), each times its channel of p (n, K, h, w), in their order."""
+    y = p[:, 0:1] * branches[0]
+    for k, branch in enumerate(branches[1:], start=1):
+        y = y + p[:, k : k + 1] * branch
+    return y
 
 
 class BoxMean(nn.Module):

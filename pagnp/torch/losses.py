@@ -66,7 +66,7 @@ def sparsity_loss(
             raise UsageError('sparsity_loss: a global budget has one rho; a list of them goes with budget "gate"')
         total = sum(w * p.numel() for w, p in zip(weights, probabilities, strict=True))
         kept = sum(w * p.sum() for w, p in zip(weights, probabilities, strict=True)) / total
-        return sparsity(kept, rho, form)
+        return sparsity(kept, _one_a_gate("rho", rho, 1)[0], form)
     if budget != "gate":
         raise UsageError(f"sparsity_loss: budget '{budget}' is unknown; choose gate or global")
     rhos = _one_a_gate("rho", rho, len(probabilities))

@@ -18,6 +18,7 @@ from pagnp.canonical import canonical, norm_scale_shift
 from pagnp.graph import INPUT, Graph, Node
 from pagnp.ops.resample import bilinear_deconv_weight
 from pagnp.torch.check import engine_noise
+from pagnp.torch.gates import mix, pick
 from pagnp.torch.gumbel import noisy_logits
 
 # fx.Proxy: torch's functions take one for a tensor and record what they would do. Their annotations do not say so.
@@ -229,19 +230,12 @@ def _select(writer: _Writer, node: Node, ins: Proxies) -> Proxy:
     control, *branches = ins
     if writer.values[node.inputs[0]].kind == "mask":
         return torch.where(control, branches[1], branches[0])
-    out = branches[0]
-    for k, branch in enumerate(branches[1:], start=1):
-        out = torch.where(control == k, branch, out)
-    return out
+    return pick(control, branches)
 
 
 def _blend(writer: _Writer, node: Node, ins: Proxies) -> Proxy:
     p, *branches = ins
-    parts = [p[:, k : k + 1] * branch for k, branch in enumerate(branches)]
-    total = parts[0]
-    for part in parts[1:]:
-        total = total + part
-    return total
+    return mix(p, branches)
 
 
 def _binary(function: Callable[[Any, Any], Any]) -> Callable[..., Proxy]:

@@ -1,7 +1,7 @@
 """Small rows of the conformance table on the backend numba-cuda, in Numba's simulator. Prints JSON: what was launched,
 how many rows ran, what is wrong with them.
 
-    python tests/numba_gpu/simulate.py [--fma unfused|twice] ops plain tiles between network
+    python tests/numba_gpu/simulate.py [--fma unfused|twice] ops plain tiles between front network
 
 The simulator does some hundred thousand operations a second. So rows are taken from the cheapest up, as long as they
 show something new, a fill or an option, to some kernel.
@@ -25,6 +25,7 @@ from conv_tile_rows import ROWS as TILE_ROWS  # noqa: E402
 from conv_tile_rows import takes  # noqa: E402
 from device_rows import CAPACITY, counted_rows, flow_rows, masks, sited  # noqa: E402
 
+from pagnp import ops as public  # noqa: E402
 from pagnp.backends.base import get_backend  # noqa: E402
 from pagnp.backends.gpu.conv_tiles import NUMBA_CUDA  # noqa: E402
 from pagnp.backends.gpu.device import Sites  # noqa: E402
@@ -191,6 +192,24 @@ def counted_sites(simulation):
             simulation.compare(f"{call.__name__} at counted sites", out, want)
 
 
+def front(simulation):
+    """Calls as a user writes them: `pagnp.ops` makes the arrays of results itself."""
+    simulation.device.conv_tiles = ()
+    x = np.array([-1, 2, -3, 0.5], np.float32).reshape(1, 2, 2, 1)
+    index = np.array([[[0, 1], [1, 0]]], np.int32)
+    calls = {
+        "relu": lambda on: public.relu(x, backend=on),
+        "add": lambda on: public.add(x, 3.0, backend=on),
+        "select": lambda on: public.select(index, [x, 2 * x], backend=on),
+        "select of one": lambda on: public.select(0 * index, [x], backend=on),
+        "compare": lambda on: public.compare(index, 1, "ge", backend=on),
+        "masked": lambda on: public.masked(x, index > 0, backend=on),
+        "conv2d": lambda on: public.conv2d(x, np.ones((1, 1, 1, 2), np.float32), backend=on),
+    }
+    for name, call in calls.items():
+        simulation.compare(f"ops.{name}", call(simulation.backend), call("numpy"))
+
+
 def network(simulation):
     """The sample of `pagnp doctor`: all ops of opset.py, a perforated branch, heads."""
     simulation.device.conv_tiles = ()
@@ -206,7 +225,9 @@ def main(argv):
         argv = argv[2:]
     start, simulation = time.monotonic(), Simulation()
     for part in argv:
-        {"ops": ops, "plain": plain, "tiles": tiles, "between": between, "network": network}[part](simulation)
+        {"ops": ops, "plain": plain, "tiles": tiles, "between": between, "front": front, "network": network}[part](
+            simulation
+        )
     found = {name: getattr(simulation, name) for name in ("launches", "rows", "problems")}
     found |= {"long": sorted(simulation.long), "seconds": round(time.monotonic() - start, 1)}
     print(json.dumps(found))

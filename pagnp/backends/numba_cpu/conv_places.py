@@ -49,7 +49,7 @@ def border_kinds(size, place, taps):
     return kinds if share < 1 - _LEAST_SKIPPED else None
 
 
-@functools.lru_cache(maxsize=_GEOMETRIES)
+@functools.lru_cache(maxsize=16)  # the places can be as many as a map has rows and more
 def row_places(size, place, taps, run):
     """Return (columns, tap_rows) of conv2d_f32_rows, the values a tap, and the places (m,) int32 that it leaves.
 

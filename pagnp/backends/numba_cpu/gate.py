@@ -127,7 +127,7 @@ def _gumbel_logits(z, form, noise, temperature, out, threads):
 
 def select(control, branches, out, threads=1):
     """out = at each pixel the branch that `control` names: mask (False 0, True 1) or index, (n, h, w) or (n, 1, 1)."""
-    _copy_where(control, 1, branches[1], branches[0], 1, out, threads)
+    _copy_where(control, 1, branches[min(1, len(branches) - 1)], branches[0], 1, out, threads)
     for k in range(2, len(branches)):
         _copy_where(control, k, branches[k], branches[k], -1, out, threads)
 

@@ -195,6 +195,8 @@ def _check_choice(name, value, allowed):
 def _blocks(depth, width, c_in, output_stride, gated, multipool):
     """Lay out the blocks and number their gates in order."""
     names = [f"layer{i + 1}.{j}" for i, count in enumerate(BLOCKS[depth]) for j in range(count)]
+    if not (gated is None or gated == "all" or isinstance(gated, (list, tuple))):
+        raise UsageError(f"pag_resnet: gated is {gated!r}, need 'all', None or a list of blocks")
     pool_at, pool = _multipool(multipool, width, names)
     gated = [n for n in names if n != pool_at] if gated == "all" else list(gated or ())
     for name in gated:
@@ -220,6 +222,8 @@ def _multipool(multipool, width, names):
     """Return (block name, MultiPoolSpec), or (None, None)."""
     if not multipool:
         return None, None
+    if not isinstance(multipool, Mapping):
+        raise UsageError(f"pag_resnet: multipool is {multipool!r}, need a dict of {', '.join(MULTIPOOL_KEYS)}")
     unknown = [key for key in multipool if key not in MULTIPOOL_KEYS]
     if unknown:
         raise UsageError(f"pag_resnet: multipool has no option {', '.join(unknown)}; it takes {MULTIPOOL_KEYS}")
@@ -227,11 +231,12 @@ def _multipool(multipool, width, names):
     if block not in names:
         raise UsageError(f"pag_resnet: multipool block '{block}' does not exist; the last is {names[-1]}")
     hidden = multipool.get("hidden") or (scale_channels(128, width), scale_channels(32, width))
+    hidden = _widths("pag_resnet: multipool hidden", hidden)
     spec = MultiPoolSpec(
         check_rates(multipool.get("rates", (0, 1, 2, 4, 6, 8, 10))),
         multipool.get("mode", "hard"),
         bool(multipool.get("tied", False)),
-        tuple(hidden),
+        hidden,
     )
     if spec.mode not in GATE_MODES:
         raise UsageError(f"pag_resnet: multipool mode '{spec.mode}' is unknown; choose one of {', '.join(GATE_MODES)}")
@@ -242,10 +247,19 @@ def _multipool(multipool, width, names):
 
 def check_rates(rates: Iterable[int]) -> tuple[int, ...]:
     """Return dilation rates as a tuple of ints, or raise UsageError."""
+    if not isinstance(rates, Iterable) or isinstance(rates, str):
+        raise UsageError(f"MultiPool: rates is {rates!r}, need a list")
     rates = tuple(int(rate) for rate in rates)
     if len(rates) < 2 or min(rates) < 0 or len(set(rates)) != len(rates):
         raise UsageError(f"MultiPool: rates {list(rates)} must be two or more different integers, 0 or above")
     return rates
+
+
+def _widths(what, values):
+    """Return channel counts as a tuple of ints, or raise UsageError."""
+    if not isinstance(values, (list, tuple)) or not all(isinstance(c, int) and c >= 1 for c in values):
+        raise UsageError(f"{what} is {values!r}, need a list of whole numbers of at least 1")
+    return tuple(int(c) for c in values)
 
 
 def _heads(heads, width):
@@ -268,11 +282,16 @@ def _head(name, options, width):
         if not classes:
             raise UsageError(f"head '{name}': segmentation needs classes (a number or a list of names)")
         channels = classes if isinstance(classes, int) else len(classes)
+    how = options.get("upsample") or {"op": "bilinear", "align_corners": False}
+    if not isinstance(how, Mapping):
+        raise UsageError(
+            f"head '{name}': upsample is {how!r}, need a dict such as {{'op': 'bilinear_deconv', 'factor': 8}}"
+        )
     entry = {
         "name": name,
         "task": task,
         "output": name,
-        "upsample": dict(options.get("upsample") or {"op": "bilinear", "align_corners": False}),
+        "upsample": dict(how),
         "decode": options.get("decode", decode),
     }
     if isinstance(classes, (list, tuple)):
@@ -284,4 +303,4 @@ def _head(name, options, width):
     hidden = options.get("hidden")
     if hidden is None:
         hidden = (scale_channels(128, width), scale_channels(32, width))
-    return HeadSpec(name, channels, tuple(int(c) for c in hidden), entry)
+    return HeadSpec(name, channels, _widths(f"head '{name}': hidden", hidden), entry)

@@ -61,7 +61,8 @@ class PlanSummary:
 class Model:
     """A network ready to run. Safe to call from several threads.
 
-    Between calls it keeps plans and the memory of one run.
+    Between calls it keeps plans and the memory of one run. The graph and its arrays are the model's: to run with other
+    weights, change them and make another Model.
     """
 
     def __init__(self, graph: Graph, backend: BackendLike = "auto", threads: int | None = None) -> None:

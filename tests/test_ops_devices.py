@@ -194,7 +194,7 @@ def test_a_class_of_ones_own_counts_as_its_base_and_an_unknown_one_as_the_device
 def test_no_library_is_imported():
     code = (
         "import sys, numpy, pagnp.contract, pagnp.ops as ops\n"
-        "ops.relu(numpy.zeros(3, 'f4'), backend='numpy'); pagnp.contract.digest(numpy.zeros(3))\n"
+        "ops.relu(numpy.zeros(3, 'f4'), backend='numpy'); pagnp.contract.digest(numpy.zeros(3, 'f4'))\n"
         "sys.exit(sum(name in sys.modules for name in ('cupy', 'torch', 'numba', 'numba.cuda')))"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

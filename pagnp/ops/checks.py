@@ -23,12 +23,12 @@ def integer(op: str, name: str, value: int, low: int, high: float = LIMIT) -> in
 def number(op: str, name: str, value: Any) -> np.float32:
     """Return a real number as the nearest float32; Inf and NaN are for the caller to refuse."""
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise UsageError(f"{op}: {name} is {value!r}, need a number")
+        raise UsageError(f"{op}: {name} must be a number, not {value!r}")
     try:
         with np.errstate(over="ignore"):
             return np.float32(value)
     except OverflowError as error:
-        raise UsageError(f"{op}: {name} is {value!r}, need a number that float32 has") from error
+        raise UsageError(f"{op}: {name} is {value!r}, too large for float32") from error
 
 
 def pair(op: str, name: str, value: Pair, low: int = 1) -> tuple[int, int]:

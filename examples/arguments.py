@@ -10,8 +10,10 @@ def whole_number(least: int) -> Callable[[str], int]:
     """Return a reader of whole numbers from `least` on, for `type=` of an argument."""
 
     def read(text: str) -> int:
-        if not (text.isascii() and text.isdecimal()) or not least <= int(text) <= LARGEST:
+        if not (text.isascii() and text.isdecimal()) or len(text) < 20 and int(text) < least:
             raise argparse.ArgumentTypeError(f"{text!r}: need a whole number from {least} on")
+        if len(text) >= 20 or int(text) > LARGEST:
+            raise argparse.ArgumentTypeError(f"{text!r}: need a whole number up to {LARGEST}")
         return int(text)
 
     return read

@@ -233,8 +233,10 @@ def _check_described(part, entry):
     try:
         document = json.loads(json.dumps(entry, allow_nan=False))
         graphjson.check_schema(document, part, part, fix="docs/MODEL_FORMAT.md has what belongs there")
-    except (TypeError, ValueError, ModelFileError) as error:
+    except ModelFileError as error:
         raise GraphError(str(error)) from error
+    except (TypeError, ValueError, RecursionError) as error:  # NumPy's numbers, NaN, cycles
+        raise GraphError(f"{part}: {error}; write plain numbers, texts and lists (docs/MODEL_FORMAT.md)") from error
 
 
 def _check_outputs(graph, values):

@@ -152,7 +152,7 @@ BAD = [
     (lambda g: g.add("relu", "conv", "../r"), "'../r'.*a name has letters"),
     (head_without_decode, "head .*'decode' is a required property"),
     (head_with_an_unknown_upsampling, r"head \$.upsample.op: 'cubic' is not one of.*MODEL_FORMAT.md"),
-    (head_that_is_no_json, "not JSON serializable"),
+    (head_that_is_no_json, "head: .*not JSON serializable; write plain numbers"),
     (preprocess_of_another_kind, r"preprocess .*kind.*'keras' is not one of"),
     (preprocess_that_pads_to_nothing, r"preprocess .*pad_multiple.*minimum of 1"),
     (temperature_that_is_0_in_float32, "attribute 'temperature' cannot be 1e-60"),

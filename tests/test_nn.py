@@ -186,7 +186,7 @@ def test_golden_outputs_of_torch(name, backend_name):
         (lambda g: g.add("input", g.conv("input", 2, kernel=1, name="b"), name="a"), "node 'a' .*cannot be combined"),
         (lambda g: g.conv("input", 4, kernel=3, stride=0, name="a"), "node 'a' .*stride"),
         (lambda g: g.conv("input", 4, kernel=3, groups=2, name="a"), "node 'a' .*weight expects 2 input channels"),
-        (lambda g: g.conv("input", 4, kernel=3, groups=0, name="a"), "node 'a' .*0 groups; need 1 or more"),
+        (lambda g: g.conv("input", 4, kernel=3, groups=0, name="a"), "node 'a' .*0 groups; need whole numbers"),
         (lambda g: g.conv("input", 4, kernel=0, name="a"), "node 'a' .*kernel 0"),
         (lambda g: g.conv("input", 4, kernel=(3,), name="a"), "is no number and no pair"),
         (lambda g: g.conv("input", 4, kernel=3, padding=(1, 2, 3), name="a"), "is no number and no pair"),
@@ -204,6 +204,16 @@ def test_a_mistake_in_a_network_is_found_where_it_is_made(add, message):
             each.gate(each.conv("input", 2, kernel=3, name="a"), name="gate")
         assert np.array_equal(g.graph.weights["a.weight"], untouched.graph.weights["a.weight"])
         assert g.graph.nodes == untouched.graph.nodes
+
+
+def test_sizes_may_be_numpys_whole_numbers():
+    g, plain = GraphBuilder(), GraphBuilder()
+    g.conv("input", np.int64(4), kernel=np.int64(3), name="a")
+    plain.conv("input", 4, kernel=3, name="a")
+    assert g.graph.nodes == plain.graph.nodes and g.channels == plain.channels
+    for wrong in ({"kernel": 3.0}, {"kernel": 3, "groups": True}):
+        with pytest.raises(GraphError, match="node 'b' .*need whole numbers of 1 or more"):
+            g.conv("input", 4, name="b", **wrong)
 
 
 def test_a_shared_weight_has_to_fit():

@@ -143,6 +143,17 @@ def test_a_set_is_of_one_seed_and_size(tmp_path):
     assert (tmp_path / "000000.npz").read_bytes() == before and (tmp_path / "000001.npz").exists()
 
 
+def test_what_is_no_scene_is_told(tmp_path):
+    for content in (
+        b"",
+        b"PK",
+        b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<f4', 'fortran_order': False, 'shape': (0,), }".ljust(118),
+    ):
+        (tmp_path / "000000.npz").write_bytes(content)
+        done = make("--out", tmp_path, "--count", 1, "--size", "24x32")
+        assert done.returncode == 1 and "000000.npz: is no scene (" in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_wrong_use_of_make_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     done = make("--out", tmp_path / "file", "--count", 1)

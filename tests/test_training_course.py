@@ -369,6 +369,9 @@ def test_a_course_goes_on_only_from_its_own_start(road, dense, tmp_path, capsys)
     assert run(road, tmp_path / "same", *same, str(tmp_path / "other")) == 1
     assert "not the weights that this course began with" in capsys.readouterr().err
     assert run(road, tmp_path / "same", "--stage", "same") == train.DONE  # it needs them no more
+    capsys.readouterr()
+    assert run(road, tmp_path / "other", "--seed", "1", "--start", str(dense)) == 1  # it began with none
+    assert "not the weights that this course began with" in capsys.readouterr().err
 
 
 def test_a_checkpoint_that_cannot_be_written_is_one_line(road, tmp_path, capsys):

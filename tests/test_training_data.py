@@ -129,6 +129,7 @@ def test_a_truth_that_cannot_be_learned_is_an_error(tmp_path):
     labels[0, 0] = 13
     for changes, message in (
         ({"depth": far}, r"000000.npz: the depth has infinite values or NaN"),
+        ({"depth": -np.ones((24, 32), np.float32)}, r"000000.npz: the depth has negative values"),
         ({"normals": nowhere}, r"000000.npz: the normals has infinite values or NaN"),
         ({"labels": labels}, r"000000.npz: class 13 in the labels, there are 0..11"),
     ):
@@ -140,7 +141,7 @@ def test_a_truth_that_cannot_be_learned_is_an_error(tmp_path):
     changed_room(tmp_path / "train", labels=wide)
     assert room_scenes.dataset(tmp_path, "train")[0]["labels"][0, :2].tolist() == [255, 0]
     (tmp_path / "classes.csv").write_text("value,name\n0,cat\n1,dog\n")
-    with pytest.raises(DataError, match=r"train: classes.csv does not fit .*has 12 classes, the ground truth 2"):
+    with pytest.raises(DataError, match=r"train: its classes.csv has cat, dog; need wall, floor, .*ball"):
         room_scenes.dataset(tmp_path, "train")
 
 

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+import zlib
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -64,7 +65,7 @@ def check_scene(path, seed, size):
     try:
         with np.load(path, allow_pickle=False) as scene:
             has = int(scene["seed"]), scene["boundary"].shape
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except (OSError, ValueError, KeyError, EOFError, TypeError, BadZipFile, zlib.error) as error:
         raise ValueError(f"{path}: is no scene ({error}); remove it") from error
     if has != (seed, size):
         was, shape = has

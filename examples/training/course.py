@@ -53,7 +53,7 @@ class Course:
             [1, *(head.channels for head in self.net.spec.heads if head.entry["task"] == "segmentation")]
         )
         self.step, self.seconds = 0, 0.0
-        self.start: str | None = None  # digest of the weights that the course began with
+        self.start: str | None = ""  # digest of the weights that the course began with; "": none; None: not known
         self.finite = torch.ones((), dtype=torch.bool, device=device)
         self.teacher: torch.nn.Module | None = None
         self.pairs: list[tuple[torch.Tensor, torch.Tensor]] = []
@@ -152,7 +152,11 @@ class Course:
             raise DataError(f"{path}: the weights of another network; give its own config and options") from error
         if "optimizer" in state:
             self.optimizer.load_state_dict(state["optimizer"])
-        self.step, self.seconds, self.start = state["step"], state["seconds"], state.get("start")
+        self.step, self.seconds, self.start = (
+            state["step"],
+            state["seconds"],
+            state.get("start"),
+        )  # those of old do not tell
 
     def next_batch(self) -> dict[str, torch.Tensor]:
         """Return this step's batch on the device."""

@@ -63,7 +63,10 @@ def tensors_of(truth: GroundTruth, classes: Sequence[str] = ()) -> Dataset:
     try:
         check_classes("segmentation", len(classes), classes, truth.classes)
     except UsageError as error:
-        raise DataError(f"{truth.image(truth.names[0]).parent}: classes.csv does not fit ({error})") from error
+        folder = truth.image(truth.names[0]).parent
+        raise DataError(
+            f"{folder}: its classes.csv has {', '.join(truth.classes or ())}; need {', '.join(classes)}"
+        ) from error
 
     def read(name: str) -> dict[str, torch.Tensor]:
         scene = truth.read(name)
@@ -78,6 +81,8 @@ def check(scene: Scene, classes: int, path: Path) -> None:
     for kind in ("depth", "normals", "boundary"):
         if not np.isfinite(scene.get(kind, 0)).all():
             raise DataError(f"{path}: the {kind} has infinite values or NaN; 0 stands for unknown")
+    if np.min(scene.get("depth", 0)) < 0:
+        raise DataError(f"{path}: the depth has negative values; 0 stands for unknown")
     labels = scene.get("labels")
     if labels is not None:
         wrong = labels[(labels >= classes) & (labels != ignored_label(labels))]

@@ -42,7 +42,7 @@ class Log:
         """Append one row; the first key is the step."""
         with open(self.path, "a", newline="") as file:
             writer = csv.writer(file)
-            if self.columns is None:
+            if self.columns is None or not set(row) <= set(self.columns):  # scores of old had other names
                 self.columns = list(row)
                 writer.writerow(self.columns)
             writer.writerow([_short(row.get(name, "")) for name in self.columns])

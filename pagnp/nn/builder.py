@@ -19,6 +19,11 @@ from pagnp.graph import INPUT, Graph
 from pagnp.types import GateForm, GateMode, Json, Pair, Sides, Size
 
 
+def is_count(value: object) -> bool:
+    """Return whether `value` is a whole number of at least 1, of Python or NumPy."""
+    return bool(isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value >= 1)
+
+
 def pair(value: int | list[int] | tuple[int, ...]) -> list[int]:
     """Return [y, x] of a number or a pair. Raises GraphError for another number of numbers."""
     if isinstance(value, (list, tuple)) and len(value) != 2:
@@ -121,10 +126,10 @@ class GraphBuilder:
         shared  the weight's key when several convs use one (tied MultiPool); None: `<name>.weight`
         """
         k_h, k_w = pair(kernel)
-        if not all(isinstance(size, int) and size >= 1 for size in (k_h, k_w, c_out, groups)):
-            raise GraphError(
-                f"node '{name}' (conv2d): kernel {kernel}, {c_out} channels, {groups} groups; need 1 or more"
-            )
+        if not all(is_count(size) for size in (k_h, k_w, c_out, groups)):
+            given = f"kernel {kernel}, {c_out} channels, {groups} groups"
+            raise GraphError(f"node '{name}' (conv2d): {given}; need whole numbers of 1 or more")
+        k_h, k_w, c_out, groups = int(k_h), int(k_w), int(c_out), int(groups)
         shape = (c_out, self.channels[x] // groups, k_h, k_w)
         key = shared or f"{name}.weight"
         with self._whole():

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypedDict
 
+import numpy as np
+
 from pagnp.errors import UsageError
 from pagnp.opset import GATE_MODES, GUMBEL_FORMS
 from pagnp.types import GateForm, GateMode, Json
@@ -195,7 +197,7 @@ def _check_choice(name, value, allowed):
 def _blocks(depth, width, c_in, output_stride, gated, multipool):
     """Lay out the blocks and number their gates in order."""
     names = [f"layer{i + 1}.{j}" for i, count in enumerate(BLOCKS[depth]) for j in range(count)]
-    if not (gated is None or gated == "all" or isinstance(gated, (list, tuple))):
+    if isinstance(gated, str) and gated != "all" or not isinstance(gated, Iterable | None):
         raise UsageError(f"pag_resnet: gated is {gated!r}, need 'all', None or a list of blocks")
     pool_at, pool = _multipool(multipool, width, names)
     gated = [n for n in names if n != pool_at] if gated == "all" else list(gated or ())
@@ -257,7 +259,7 @@ def check_rates(rates: Iterable[int]) -> tuple[int, ...]:
 
 def _widths(what, values):
     """Return channel counts as a tuple of ints, or raise UsageError."""
-    if not isinstance(values, (list, tuple)) or not all(isinstance(c, int) and c >= 1 for c in values):
+    if not isinstance(values, (list, tuple)) or not all(isinstance(c, (int, np.integer)) and c >= 1 for c in values):
         raise UsageError(f"{what} is {values!r}, need a list of whole numbers of at least 1")
     return tuple(int(c) for c in values)
 

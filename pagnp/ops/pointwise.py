@@ -151,6 +151,7 @@ def _number(op, name, value, dtype):
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
         raise DtypeError(f"{op}: {name} is a {type(value).__name__}, need a float32 array or a number")
     if dtype == np.int32:
+        value = value.item() if isinstance(value, np.generic) else value
         if not -(2**31) <= value < 2**31 or value % 1:
             raise DtypeError(f"{op}: {name} is {value}; an index is compared with a whole number of 32 bits")
         return np.array(int(value), np.int32)

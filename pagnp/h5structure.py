@@ -27,9 +27,8 @@ from pagnp.h5header import (
 )
 
 MAX_DEPTH = 16  # groups in groups
-MAX_ENTRIES = (
-    20_002  # links in the whole file: `graph`, `weights` and 20,000 in it; ResNet-101 with gates has about 800
-)
+# Links in the whole file: `graph`, `weights` and 20,000 in that; ResNet-101 with gates has about 800.
+MAX_ENTRIES = 20_002
 MAX_CHUNKS = 65_536  # of one dataset
 MAX_LEVEL = 8  # of a B-tree
 COMPACT, CONTIGUOUS, CHUNKED = 0, 1, 2

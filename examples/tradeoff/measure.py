@@ -115,8 +115,8 @@ def score_of(family: Family, entry: Json) -> float:
     return float(heads[family.head][family.score])
 
 
-def measure(family: Family, row: Row, models: Path, truth: GroundTruth, threads: int | None) -> Json:
-    """Run one model over the split and return its scores and work."""
+def measure(family: Family, row: Row, models: Path, truth: GroundTruth, images: str, threads: int | None) -> Json:
+    """Run one model over the split and return its scores and work; `images` is the split's images_digest."""
     model = pagnp.load(models / f"{row.model}.h5", threads=threads)
     options = {} if row.budget is None else {"budget": row.budget}
     found = asdict(evaluate(model, truth, thresholds=family.thresholds, threads=threads, **options))
@@ -125,7 +125,7 @@ def measure(family: Family, row: Row, models: Path, truth: GroundTruth, threads:
         "hash": model_hash(model.graph),
         "budget": row.budget,
         "split": family.split,
-        "images_digest": images_digest(truth),
+        "images_digest": images,
     }
     return {"model": row.model, **of, **found}
 
@@ -148,7 +148,7 @@ def run(args: argparse.Namespace) -> int:
         if same and old["hash"] == model_hash(pagnp.load(path).graph):
             score_of(family, old)
             continue
-        found = measure(family, row, args.models, truth, args.threads)
+        found = measure(family, row, args.models, truth, images, args.threads)
         score, gmac = score_of(family, found), found["work"]["macs"]["executed"] / 1e9
         known[key] = found
         write_atomic(str(args.out), (json.dumps(known, indent=1) + "\n").encode(), overwrite=True)

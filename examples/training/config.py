@@ -165,7 +165,7 @@ def parse(tables: dict[str, Any], path: Path) -> Config:
         raise DataError(f"{path}: unknown {', '.join(sorted(unknown))}")
     if not isinstance(tables.get("dataset"), str) or tables["dataset"] not in TASKS_OF:
         raise DataError(f"{path}: dataset = {tables.get('dataset')!r}; choose one of {', '.join(TASKS_OF)}")
-    if tables.get("train_split", "train") not in list(SPLITS):
+    if tables.get("train_split", "train") not in SPLITS:
         raise DataError(
             f"{path}: train_split = {tables['train_split']!r}; choose {' or '.join(SPLITS)}, never the test"
         )

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, TypedDict
 
-import numpy as np
-
 from pagnp.errors import UsageError
+from pagnp.nn.builder import is_count
 from pagnp.opset import GATE_MODES, GUMBEL_FORMS
 from pagnp.types import GateForm, GateMode, Json
 
@@ -259,7 +258,7 @@ def check_rates(rates: Iterable[int]) -> tuple[int, ...]:
 
 def _widths(what, values):
     """Return channel counts as a tuple of ints, or raise UsageError."""
-    if not isinstance(values, (list, tuple)) or not all(isinstance(c, (int, np.integer)) and c >= 1 for c in values):
+    if not isinstance(values, (list, tuple)) or not all(map(is_count, values)):
         raise UsageError(f"{what} is {values!r}, need a list of whole numbers of at least 1")
     return tuple(int(c) for c in values)
 

@@ -20,9 +20,14 @@ def integer(op: str, name: str, value: int, low: int, high: float = LIMIT) -> in
     return int(value)
 
 
+def is_number(value: object) -> bool:
+    """Return whether `value` is a real number of Python or NumPy, and no bool."""
+    return isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+
+
 def number(op: str, name: str, value: Any) -> np.float32:
-    """Return a real number as the nearest float32; Inf and NaN are for the caller to refuse."""
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+    """Return a real number as the nearest float32; Inf and NaN are for the caller to refuse. Raises UsageError."""
+    if not is_number(value):
         raise UsageError(f"{op}: {name} must be a number, not {value!r}")
     try:
         with np.errstate(over="ignore"):

@@ -148,7 +148,7 @@ def _operand(call, name, value, dtype):
 
 
 def _number(op, name, value, dtype):
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, (int, float, np.integer, np.floating)):
+    if not checks.is_number(value):
         raise DtypeError(f"{op}: {name} is a {type(value).__name__}, need a float32 array or a number")
     if dtype == np.int32:
         value = value.item() if isinstance(value, np.generic) else value
